@@ -1,0 +1,1 @@
+"""Passerelle: a health information exchange. Capabilities inside, FHIR, HTTP and AWS at the edge."""

@@ -1,0 +1,124 @@
+"""Who is calling, with which rights, and for what: the facts every decision and every audit record starts from.
+
+Scopes are SMART v2 (`system/Observation.rs`, HL7 SMART App Launch 2.2 section 3.0.2) and the codes of IHE or national
+transactions (`ITI-65`, `TD0.2`; IUA ITI-71).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Interaction = Literal["c", "r", "u", "d", "s"]
+
+_SMART = re.compile(r"(?P<context>system|user|patient)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<rights>c?r?u?d?s?)")
+_TRANSACTION = re.compile(r"(ITI|PCC)-\d+|TD\d(\.\d[a-d]?)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """What a route asks for: one interaction on one resource type, or the transaction that it implements."""
+
+    resource: str
+    interaction: Interaction
+    transaction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """A set of granted scopes; `permits` answers whether one of them covers a permission."""
+
+    values: frozenset[str]
+
+    @classmethod
+    def parse(cls, text: str) -> Scopes:
+        """Read a space-separated scope string; raises ValueError naming the position of a malformed scope."""
+        values = text.split()
+        for position, value in enumerate(values, 1):
+            smart = _SMART.fullmatch(value)
+            if not (smart and smart["rights"]) and not _TRANSACTION.fullmatch(value):
+                raise ValueError(f"scope number {position} is malformed")
+        return cls(frozenset(values))
+
+    def permits(self, permission: Permission) -> bool:
+        if permission.transaction in self.values:
+            return True
+        for value in self.values:
+            smart = _SMART.fullmatch(value)
+            if smart and smart["type"] in ("*", permission.resource):
+                if permission.interaction in smart["rights"]:
+                    return True
+        return False
+
+    def covers(self, other: Scopes) -> bool:
+        """Whether everything that `other` allows is allowed here too: what a client may be granted."""
+        return all(value in self.values or self._covers_smart(value) for value in other.values)
+
+    def _covers_smart(self, value: str) -> bool:
+        smart = _SMART.fullmatch(value)
+        return smart is not None and all(
+            any(
+                (mine := _SMART.fullmatch(held))
+                and mine["context"] == smart["context"]
+                and mine["type"] in ("*", smart["type"])
+                and right in mine["rights"]
+                for held in self.values
+            )
+            for right in smart["rights"]
+        )
+
+    def __str__(self) -> str:
+        return " ".join(sorted(self.values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """An authenticated system, with the organisation it acts for.
+
+    `organisation` is the FINESS-based IDNST (`urn:oid:1.2.250.1.71.4.2.2`); `professional` the IDNPS
+    (`urn:oid:1.2.250.1.71.4.2.1`) of the person at the keyboard, if there is one; `domain` the identifier domain this
+    client feeds the patient index from (`urn:oid:...`); `role` one of `directory.model.Role`.
+    """
+
+    client_id: str
+    organisation: str
+    role: str
+    scopes: Scopes
+    token_id: str
+    domain: str | None = None
+    professional: str | None = None
+    patient: str | None = None  # the INS of the person, when the caller is that patient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call on the exchange, as services and audit need it.
+
+    `at` is the one clock reading of the request; `name` the FHIR interaction or operation (`read`, `search-type`,
+    `$accept`); `action` the audit action code (C, R, U, D or E); `query` the raw query for the audit of searches.
+    """
+
+    caller: Caller
+    name: str
+    action: Literal["C", "R", "U", "D", "E"]
+    request_id: str
+    at: datetime
+    base_url: str
+    query: str = ""
+    idempotency_key: str | None = None
+    fingerprint: str = ""  # SHA-256 over method, path and body: what an idempotency key stands for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """What a request reached, for its audit records: patients by their opaque key, resources by reference."""
+
+    patients: tuple[str, ...] = ()
+    references: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(cls, patients: Iterable[str], references: Iterable[str] = ()) -> Touched:
+        return cls(patients=tuple(dict.fromkeys(patients)), references=tuple(dict.fromkeys(references)))

@@ -1,0 +1,126 @@
+"""The journal on DynamoDB: every change of a commit in one TransactWriteItems.
+
+Each adapter registers how its changes are stored: `@actions_of.register` on a function from the change and the table
+names to actions. The items built here:
+
+    clinical    O#<shard>             <ulid>     outbox: events, ttl             stream -> functions/relay
+    operations  I#<client>#<key>      I          kept answer: fingerprint, result, ttl
+
+Outbox items live in their own partitions, so that a patient's collection holds records only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import singledispatch
+from typing import Any
+
+from passerelle.audit.model import AuditRecord
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, put
+from passerelle.errors import Fault
+from passerelle.events import Event, EventName
+from passerelle.journal import AlreadyAnsweredError, Announcement, Answer, Change
+
+OUTBOX_KEPT_SECONDS = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableNames:
+    """The deployed names of the tables (`aws/tables.py`)."""
+
+    clinical: str
+    patients: str
+    operations: str
+    audit: str
+
+
+@singledispatch
+def actions_of(change: Change, tables: TableNames) -> Sequence[Action]:
+    """The transaction actions that store a change."""
+    raise TypeError(f"no adapter stores {type(change).__name__}")
+
+
+class DynamoJournal:
+    """`journal.Journal`; refuses a commit that no audit record explains (law 5)."""
+
+    def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
+        self._dynamodb = dynamodb
+        self._tables = tables
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        if not any(isinstance(change, AuditRecord) for change in changes):
+            raise Fault()
+        self._dynamodb.transact(self.actions(changes))
+
+    def actions(self, changes: Sequence[Change]) -> list[Action]:
+        """Answers come first: a repeated request learns of its answer before anything else it would lose."""
+        ordered = sorted(changes, key=lambda change: not isinstance(change, Answer))
+        return [action for change in ordered for action in actions_of(change, self._tables)]
+
+    def find_answer(self, client_id: str, key: str) -> Answer | None:
+        item = self._dynamodb.get(self._tables.operations, (f"I#{client_id}#{key}", "I"))
+        if item is None:
+            return None
+        return Answer(
+            client_id=client_id,
+            key=key,
+            fingerprint=item["fingerprint"],
+            result=json.loads(item["result"]),
+            expires_at=item["ttl"],
+        )
+
+
+def _taken(_: Item) -> Exception:
+    return AlreadyAnsweredError()
+
+
+@actions_of.register
+def _(change: Answer, tables: TableNames) -> Sequence[Action]:
+    item = {
+        "PK": f"I#{change.client_id}#{change.key}",
+        "SK": "I",
+        "fingerprint": change.fingerprint,
+        "result": json.dumps(change.result, separators=(",", ":")),
+        "ttl": change.expires_at,
+    }
+    return [put(tables.operations, item, unless_exists=_taken)]
+
+
+@actions_of.register
+def _(change: Announcement, tables: TableNames) -> Sequence[Action]:
+    if not change.events:
+        return []
+    item = {
+        "PK": f"O#{change.id[-2:]}",
+        "SK": change.id,
+        "events": [event_to_map(event) for event in change.events],
+        "ttl": int(change.events[0].at.timestamp()) + OUTBOX_KEPT_SECONDS,
+    }
+    return [put(tables.clinical, item)]
+
+
+def event_to_map(event: Event) -> dict[str, Any]:
+    """The wire form of an event, in the outbox and as EventBridge detail."""
+    return {
+        "id": event.id,
+        "name": event.name.value,
+        "reference": event.reference,
+        "version": event.version,
+        "at": event.at.isoformat(),
+        "author": event.author,
+        "patient": event.patient,
+    }
+
+
+def event_from_map(form: Mapping[str, Any]) -> Event:
+    return Event(
+        name=EventName(form["name"]),
+        reference=form["reference"],
+        version=int(form["version"]),
+        at=datetime.fromisoformat(form["at"]),
+        author=form["author"],
+        patient=form["patient"],
+    )

@@ -1,0 +1,36 @@
+"""The facts that the exchange announces, and nothing else about them: ids are opaque, no content travels.
+
+An event is written in the same transaction as the change it announces (`journal.py`), reaches the stream, and is put
+on the bus by `functions/relay`. Its id is stable across redelivery, so that receivers can drop duplicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class EventName(StrEnum):
+    """Kinds of event; the EventBridge detail-type."""
+
+    IDENTITY_CHANGED = "identity-changed"
+    DOCUMENT_CHANGED = "document-changed"
+    RECORD_CHANGED = "record-changed"
+    PRESCRIPTION_CHANGED = "prescription-changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """`reference` (`Type/id`) reached `version`; `patient` is the opaque key of the record it belongs to."""
+
+    name: EventName
+    reference: str
+    version: int
+    at: datetime
+    author: str  # client id of the system that made the change
+    patient: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.reference}/_history/{self.version}"

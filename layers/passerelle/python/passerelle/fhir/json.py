@@ -1,0 +1,57 @@
+"""FHIR JSON in and out without loss: decimals keep their digits (72.50 stays 72.50), member order is kept.
+
+FHIR R4 section 2.6.2. Duplicate members, NaN and other non-JSON are refused.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import simplejson
+
+from passerelle.errors import Invalid
+
+MAX_DEPTH = 64
+
+
+def loads(data: bytes) -> Any:
+    """Parse JSON; raises Invalid (`structure`) with line and column for text that is not JSON."""
+    try:
+        text = data.decode("utf-8-sig")
+        parsed = simplejson.loads(
+            text, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique_members
+        )
+    except simplejson.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise Invalid(f"the body is not JSON: {place}", code="structure") from None
+    except UnicodeDecodeError:
+        raise Invalid("the body is not UTF-8", code="structure") from None
+    except RecursionError:
+        raise Invalid("the body is nested too deeply", code="structure") from None
+    _check_depth(parsed, MAX_DEPTH)
+    return parsed
+
+
+def dumps(value: Any) -> bytes:
+    """Serialise compactly, in UTF-8, decimals with the digits they came with."""
+    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refuse_constant(_: str) -> Any:
+    raise Invalid("NaN and Infinity are not JSON", code="structure")
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Invalid("an object has two members of the same name", code="structure")
+    return members
+
+
+def _check_depth(value: Any, remaining: int) -> None:
+    if remaining == 0:
+        raise Invalid("the body is nested too deeply", code="structure")
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        _check_depth(child, remaining - 1)

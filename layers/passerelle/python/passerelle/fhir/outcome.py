@@ -1,0 +1,26 @@
+"""Failures as FHIR: the one rendering of an error to an OperationOutcome (FHIR R4 section 2.36)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from passerelle.errors import Issue, PasserelleError
+
+
+def render_outcome(error: PasserelleError) -> dict[str, Any]:
+    return outcome(*error.issues)
+
+
+def outcome(*issues: Issue, severity: str = "error") -> dict[str, Any]:
+    return {"resourceType": "OperationOutcome", "issue": [_issue(issue, severity) for issue in issues]}
+
+
+def _issue(issue: Issue, severity: str) -> dict[str, Any]:
+    rendered: dict[str, Any] = {"severity": severity, "code": issue.code}
+    if issue.details:
+        rendered["details"] = {"coding": [{"system": issue.details.system, "code": issue.details.code}]}
+    if issue.diagnostics:
+        rendered["diagnostics"] = issue.diagnostics
+    if issue.expression:
+        rendered["expression"] = [issue.expression]
+    return rendered
