@@ -20,11 +20,11 @@ _TRANSACTION = re.compile(r"(ITI|PCC)-\d+|TD\d(\.\d[a-d]?)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """What a route asks for: one interaction on one resource type, or the transaction that it implements."""
+    """What a route asks for: one interaction on one resource type, or one of the transactions that it implements."""
 
     resource: str
     interaction: Interaction
-    transaction: str | None = None
+    transactions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Scopes:
         return cls(frozenset(values))
 
     def permits(self, permission: Permission) -> bool:
-        if permission.transaction in self.values:
+        if self.values.intersection(permission.transactions):
             return True
         for value in self.values:
             smart = _SMART.fullmatch(value)

@@ -8,10 +8,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 PATIENT_KEY = re.compile(f"[{_ALPHABET}]{{16}}")
 _RESOURCE_ID = re.compile(f"(?:(?P<patient>[{_ALPHABET}]{{16}})-)?(?P<local>[{_ALPHABET}]{{26}})")
@@ -27,7 +31,15 @@ def new_patient_key() -> str:
 
 def new_ulid(at: datetime) -> str:
     """A new ulid; two of the same millisecond are in no particular order."""
-    return _encode(int(at.timestamp() * 1000) << 80 | secrets.randbits(80), 26)
+    return _encode((at - _EPOCH) // _MILLISECOND << 80 | secrets.randbits(80), 26)
+
+
+def time_of(ulid: str) -> datetime:
+    """When a ulid was made, to the millisecond, in UTC."""
+    number = 0
+    for digit in ulid:
+        number = number << 5 | _ALPHABET.index(digit)
+    return _EPOCH + (number >> 80) * _MILLISECOND
 
 
 def new_resource_id(patient: str | None, at: datetime) -> str:
@@ -38,3 +50,25 @@ def split_resource_id(resource_id: str) -> tuple[str | None, str] | None:
     """(patient key or None, local part) of an id that this exchange made; None for any other string."""
     match = _RESOURCE_ID.fullmatch(resource_id)
     return (match["patient"], match["local"]) if match else None
+
+
+class Blinder:
+    """Keyed hashes of values that must be found but may not be read: look-up keys made of identifiers and names.
+
+    Keys of items show up in access logs and metrics of the cloud provider; a hash under a secret key tells nothing
+    there, even about values with little entropy.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 32:
+            raise ValueError("the key needs at least 32 bytes")
+        self._key = key
+
+    def blind(self, namespace: str, value: str) -> str:
+        """128 bits in hexadecimal; the same value under two namespaces gives unrelated hashes."""
+        digest = hmac.new(self._key, f"{namespace}\x00{value}".encode(), hashlib.sha256)
+        return digest.hexdigest()[:32]
+
+    def sign(self, message: bytes) -> bytes:
+        """A 128-bit authentication code, for what leaves the server and comes back (page links)."""
+        return hmac.new(self._key, b"sign\x00" + message, hashlib.sha256).digest()[:16]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -109,6 +110,12 @@ class Call:
             raise Invalid('If-Match must name one version: W/"n"', code="value")
         return int(version)
 
+    @property
+    def accepted(self) -> list[str]:
+        """The media types asked for; `_format` wins over Accept."""
+        wanted = [value for name, value in self.query if name == "_format"]
+        return wanted or [part.split(";")[0].strip() for part in self.headers.get("accept", "*/*").split(",")]
+
     def one(self, name: str) -> str | None:
         """The only value of a query parameter, or None; raises Invalid if it is repeated."""
         values = [value for key, value in self.query if key == name]
@@ -121,14 +128,15 @@ Handler = Callable[[Call, Any], Reply]
 
 
 class FhirApp:
-    """A Lambda handler made of routes. `provide` is called once, at INIT in Lambda, else at the first request."""
+    """A Lambda handler made of routes. `provide` (a function of `wiring`, which keeps what it made) gives its services."""
 
     def __init__(self, name: str, *, provide: Callable[[], Wired]) -> None:
         self.name = name
         self.routes: list[Route] = []
         self._provide = provide
-        self._wired: Wired | None = None
         self._log = Logger(service=f"passerelle-{name}")
+        if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            provide()  # at INIT, where the processor is free and fast
 
     # --- declaring routes ---------------------------------------------------------------------------------------
 
@@ -141,6 +149,7 @@ class FhirApp:
         action: Action,
         resource: str | None,
         permission: Permission | None,
+        raw: bool = False,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             self.routes.append(
@@ -151,6 +160,7 @@ class FhirApp:
                     action=action,
                     resource=resource,
                     permission=permission,
+                    raw=raw,
                     handler=handler,
                 )
             )
@@ -159,7 +169,7 @@ class FhirApp:
         return register
 
     def _typed(
-        self, method: str, path: str, name: str, action: Action, resource: str, needs: Interaction, of: str | None
+        self, method: str, path: str, name: str, action: Action, resource: str, needs: Interaction, *of: str | None
     ) -> Callable[[Handler], Handler]:
         return self.route(
             method,
@@ -167,7 +177,7 @@ class FhirApp:
             name=name,
             action=action,
             resource=resource,
-            permission=Permission(resource=resource, interaction=needs, transaction=of),
+            permission=Permission(resource=resource, interaction=needs, transactions=tuple(each for each in of if each)),
         )
 
     def read(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
@@ -176,12 +186,12 @@ class FhirApp:
     def vread(self, resource: str) -> Callable[[Handler], Handler]:
         return self._typed("GET", "/{id}/_history/{version}", "vread", "R", resource, "r", None)
 
-    def search(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
-        """GET on the type and POST on `_search`."""
+    def search(self, resource: str, *, transactions: tuple[str, ...] = ()) -> Callable[[Handler], Handler]:
+        """GET on the type and POST on `_search`; the scope of any of the transactions opens it."""
 
         def register(handler: Handler) -> Handler:
-            self._typed("GET", "", "search-type", "E", resource, "s", transaction)(handler)
-            self._typed("POST", "/_search", "search-type", "E", resource, "s", transaction)(handler)
+            self._typed("GET", "", "search-type", "E", resource, "s", *transactions)(handler)
+            self._typed("POST", "/_search", "search-type", "E", resource, "s", *transactions)(handler)
             return handler
 
         return register
@@ -210,12 +220,6 @@ class FhirApp:
 
     # --- serving ------------------------------------------------------------------------------------------------
 
-    @property
-    def wired(self) -> Wired:
-        if self._wired is None:
-            self._wired = self._provide()
-        return self._wired
-
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Serve one API Gateway REST proxy event (payload format 1.0)."""
         request_id = event["requestContext"]["requestId"]
@@ -229,6 +233,7 @@ class FhirApp:
             return _rendered(_refusal(Fault(f"the server failed; request {request_id}")), request_id)
 
     def _serve(self, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        wired = self._provide()
         caller = _caller(event)
         route = self._find(event)
         body = _body(event)
@@ -238,7 +243,7 @@ class FhirApp:
             name=route.name,
             action=route.action,
             request_id=request_id,
-            at=self.wired.now(),
+            at=wired.now(),
             base_url=_base_url(event),
             query=f"{event['path']}?{urlencode(query)}" if query else "",
             idempotency_key=_header(event, "idempotency-key"),
@@ -253,15 +258,15 @@ class FhirApp:
         )
         try:
             _authorise(route, caller)
-            _negotiate(call)
-            reply = route.handler(call, self.wired)
+            _negotiate(route, call)
+            reply = route.handler(call, wired)
             touched, refusal = reply.touched, None
         except PasserelleError as error:
             self._report(error, request_id)
             reply, touched, refusal = _refusal(error), _addressed(call), error
         if touched is not COMMITTED:
             try:
-                self.wired.trail.append(audit_of(request, touched, refusal=refusal))
+                wired.trail.append(audit_of(request, touched, refusal=refusal))
             except PasserelleError as error:
                 self._report(error, request_id)
                 reply = _refusal(Unavailable("the access cannot be recorded; repeat the same request"))
@@ -286,12 +291,12 @@ class FhirApp:
             failure=type(failure).__name__,
             code=failure.issues[0].code if isinstance(failure, PasserelleError) else "",
             cause=type(cause).__name__ if cause else "",
-            places=[] if expected else _places(failure),
+            places=[] if expected else places(failure),
             request_id=request_id,
         )
 
 
-def _places(failure: BaseException | None) -> list[str]:
+def places(failure: BaseException | None) -> list[str]:
     """Where it failed, innermost last, as `file:line`: no message, no local value."""
     places = []
     while failure is not None:
@@ -334,11 +339,8 @@ def insufficient_scope() -> Forbidden:
     )
 
 
-def _negotiate(call: Call) -> None:
-    wanted = [value for name, value in call.query if name == "_format"]
-    accepted = wanted or [part.split(";")[0].strip() for part in call.headers.get("accept", "*/*").split(",")]
-    raw = "binary" in call.request.name
-    if not raw and not any(each in _JSON_TYPES or each in ("*/*", "application/*", "") for each in accepted):
+def _negotiate(route: Route, call: Call) -> None:
+    if not route.raw and not any(each in _JSON_TYPES or each in ("*/*", "application/*", "") for each in call.accepted):
         raise NotAcceptable()
     if len(call.body) > MAX_BODY_BYTES:
         raise TooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")

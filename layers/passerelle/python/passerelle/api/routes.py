@@ -22,7 +22,8 @@ class Route:
     """`permission` is None where the service authorises each part of the request by itself (transactions).
 
     `name` is the FHIR interaction (`read`, `search-type`, `create`, ...) or the operation with its `$`; `resource` the
-    type it is listed under in the capability statement, None for the whole system.
+    type it is listed under in the capability statement, None for the whole system. A `raw` route answers with bytes of
+    any type: its handler negotiates.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Route:
     resource: str | None
     permission: Permission | None
     handler: Callable[..., Any]
+    raw: bool = False
 
     @property
     def gateway_path(self) -> str:

@@ -1,26 +1,28 @@
 """Audit records: who did what, when, to which patient's record, with which result (IHE BALP 1.1.5).
 
-A record is kept in this typed form; `fhir/audit_event.py` renders it as an AuditEvent. One record names at most one
-patient (BALP-6), so that a patient's log never tells of another.
+A record is kept in this typed form; `fhir/audit_event.py` renders it as an AuditEvent. One record names at
+most one patient (BALP-6), so that a patient's log never tells of another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from passerelle.access import Request, Touched
 from passerelle.errors import PasserelleError
 from passerelle.identifiers import new_ulid
 from passerelle.journal import Change
 
+KEPT = timedelta(days=400)  # thirteen months, whichever they are
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord(Change):
     """`id` is `<patient key>-<ulid>`, or `<ulid>` for an access that touched no patient.
 
-    `outcome` is the AuditEvent outcome code: 0 success, 4 refused, 8 server fault. `reason` is an issue code, never a
-    text from the request.
+    `outcome` is the AuditEvent outcome code: 0 success, 4 refused, 8 server fault. `reason` is an issue code,
+    never a text from the request.
     """
 
     id: str
@@ -45,8 +47,8 @@ def audit_of(
 ) -> tuple[AuditRecord, ...]:
     """The records of one request: one per patient it touched, or a single one without patient.
 
-    Each names only the references that belong to its patient: a reference belongs to the patient whose key its id
-    starts with, and to all of them when it belongs to none.
+    Each names only the references that belong to its patient: a reference belongs to the patient whose key
+    its id starts with, and to all of them when it belongs to none.
     """
     caller = request.caller
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,7 +50,7 @@ def from_attributes(attributes: Mapping[str, Any]) -> Item:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Binary):
-        return bytes(value)
+        return bytes(cast(Any, value))
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if isinstance(value, dict):
@@ -348,7 +348,7 @@ class DynamoDb:
         except Fault as fault:
             cause = fault.__cause__
             if isinstance(cause, ClientError) and _code(cause) == "ConditionalCheckFailedException":
-                raise action.lost(from_attributes(cause.response.get("Item", {}))) from None
+                raise action.lost(from_attributes(cast(Any, cause.response).get("Item", {}))) from None
             raise
 
     def transact(self, actions: Sequence[Action]) -> None:
@@ -380,7 +380,8 @@ class DynamoDb:
         raise Busy(headers={"Retry-After": "1"})
 
     def _raise_unless_conflict(self, error: ClientError, actions: Sequence[Action]) -> None:
-        reasons: Any = error.response.get("CancellationReasons", [])
+        response: dict[str, Any] = {**error.response}
+        reasons = response.get("CancellationReasons", [])
         for action, reason in zip(actions, reasons, strict=False):
             if reason.get("Code") == "ConditionalCheckFailed":
                 raise action.lost(from_attributes(reason.get("Item") or {})) from None

@@ -12,7 +12,7 @@ Outbox items live in their own partitions, so that a patient's collection holds 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
@@ -20,8 +20,10 @@ from typing import Any
 
 from passerelle.audit.model import AuditRecord
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, put
-from passerelle.errors import Fault
+from passerelle.aws.staging import StagedItemError, StagedRecord, Staging, fits_one_transaction
+from passerelle.errors import Busy, Fault
 from passerelle.events import Event, EventName
+from passerelle.identifiers import Blinder
 from passerelle.journal import AlreadyAnsweredError, Announcement, Answer, Change
 
 OUTBOX_KEPT_SECONDS = 7 * 86_400
@@ -29,12 +31,16 @@ OUTBOX_KEPT_SECONDS = 7 * 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableNames:
-    """The deployed names of the tables (`aws/tables.py`)."""
+    """The deployed names of the tables (`aws/tables.py`), and the blinder of the keys in them.
+
+    `blinder` is called when a key is first needed: functions that blind nothing never fetch the secret.
+    """
 
     clinical: str
     patients: str
     operations: str
     audit: str
+    blinder: Callable[[], Blinder]
 
 
 @singledispatch
@@ -43,22 +49,45 @@ def actions_of(change: Change, tables: TableNames) -> Sequence[Action]:
     raise TypeError(f"no adapter stores {type(change).__name__}")
 
 
+@singledispatch
+def staged_of(change: Change, tables: TableNames) -> StagedRecord | None:
+    """How a change is staged when the commit is larger than one transaction; None: it is written with the flip."""
+    return None
+
+
 class DynamoJournal:
     """`journal.Journal`; refuses a commit that no audit record explains (law 5)."""
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
         self._tables = tables
+        self._staging = Staging(dynamodb, tables)
 
     def commit(self, changes: Sequence[Change]) -> None:
         if not any(isinstance(change, AuditRecord) for change in changes):
             raise Fault()
-        self._dynamodb.transact(self.actions(changes))
-
-    def actions(self, changes: Sequence[Change]) -> list[Action]:
-        """Answers come first: a repeated request learns of its answer before anything else it would lose."""
+        # Answers come first: a repeated request learns of its answer before anything else that it would lose.
         ordered = sorted(changes, key=lambda change: not isinstance(change, Answer))
-        return [action for change in ordered for action in actions_of(change, self._tables)]
+        actions = [action for change in ordered for action in actions_of(change, self._tables)]
+        try:
+            if fits_one_transaction(actions):
+                self._dynamodb.transact(actions)
+            else:
+                self._commit_staged(ordered)
+        except StagedItemError as met:
+            self._staging.recover(met.transaction)
+            raise Busy(headers={"Retry-After": "1"}) from None
+
+    def _commit_staged(self, changes: Sequence[Change]) -> None:
+        staged: list[StagedRecord] = []
+        with_flip: list[Action] = []
+        for change in changes:
+            record = staged_of(change, self._tables)
+            if record is None:
+                with_flip += actions_of(change, self._tables)
+            else:
+                staged.append(record)
+        self._staging.commit(staged, with_flip)
 
     def find_answer(self, client_id: str, key: str) -> Answer | None:
         item = self._dynamodb.get(self._tables.operations, (f"I#{client_id}#{key}", "I"))

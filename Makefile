@@ -1,0 +1,50 @@
+# What there is: make help. Needs Python 3.11+, git and make; everything else comes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/synchronised
+UV := $(shell sed -n 's/.*"\(uv==[^"]*\)".*/\1/p' pyproject.toml)
+
+# Nothing of the machine's: neither another environment that is active, nor another Python.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON := .venv/bin/python
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## bring up the whole stack on this machine; PORT=8100 moves it, FRESH=1 starts empty
+	@exec $(BIN)/passerelle run
+
+test: $(STAMP) ## every test
+	@$(BIN)/pytest -n 2
+
+check: $(STAMP) ## format, lint, types, import contracts, then every test
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -n 2
+
+bench: $(STAMP) ## what each step of the story costs
+	@$(BIN)/python -m benchmarks
+
+fmt: $(STAMP) ## format, and repair what can be
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## forget the environment, the caches and the data of the local stack
+	rm -rf .venv .passerelle cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Passerelle needs Python 3.11 or newer")'
+	@echo "Setting up .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(BIN)/uv sync --frozen
+	@touch $@

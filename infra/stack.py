@@ -1,0 +1,123 @@
+"""The stack of a stage: composes the constructs, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aws_cdk import CfnCondition, CfnOutput, CfnParameter, Duration, Fn, Stack
+from constructs import Construct
+
+from infra.alarms import Alarms
+from infra.api import Api
+from infra.compute import Function
+from infra.documents import DocumentVault
+from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Queue, Resource
+from infra.grants import Protected
+from infra.keys import Keys
+from infra.layers import Layers
+from infra.notifications import Notifications
+from infra.routes import endpoints, fhir_routes
+from infra.settings import StageSettings
+from infra.tables import Tables
+from passerelle.aws.tables import TABLES
+from passerelle.fhir.capability import capability_statement
+
+
+class PasserelleStack(Stack):
+    def __init__(self, scope: Construct, construct_id: str, *, settings: StageSettings) -> None:
+        super().__init__(
+            scope,
+            construct_id,
+            description=f"Passerelle health information exchange, stage {settings.stage}",
+            termination_protection=settings.keeps_data,
+            analytics_reporting=False,
+        )
+        keys = Keys(self, "Keys", settings=settings)
+        tables = Tables(self, "Tables", settings=settings, keys=keys)
+        vault = DocumentVault(self, "DocumentVault", settings=settings, keys=keys)
+        notifications = Notifications(self, "Notifications", settings=settings, keys=keys)
+        api = Api(self, "Api", settings=settings, keys=keys)
+        layers = Layers(self, "Layers")
+
+        environment = {
+            "STAGE": settings.stage,
+            **{spec.variable: tables.by_name[spec.name].table_name for spec in TABLES},
+            "DOCUMENTS_BUCKET": vault.bucket.bucket_name,
+            "EVENT_BUS": notifications.bus.ref,
+            "DELIVERIES_QUEUE_URL": notifications.deliveries.queue_url,
+            "TOKEN_KEY_ID": keys.token.key_id,
+            "INDEX_SECRET_ARN": keys.index_secret.secret_arn,
+            "PUBLIC_URL": self._public_url(api),
+            "POWERTOOLS_SERVICE_NAME": "passerelle",
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+            "POWERTOOLS_LOGGER_LOG_EVENT": "false",  # events hold personal data
+        }
+        resources: Mapping[Resource, Protected] = {
+            "clinical": Protected(arn=tables.by_name["clinical"].table_arn, key=keys.data),
+            "patients": Protected(arn=tables.by_name["patients"].table_arn, key=keys.data),
+            "operations": Protected(arn=tables.by_name["operations"].table_arn, key=keys.data),
+            "audit": Protected(arn=tables.by_name["audit"].table_arn, key=keys.data),
+            "documents": vault.objects,
+            "events-bus": Protected(arn=notifications.bus.attr_arn),
+            "deliveries": Protected(arn=notifications.deliveries.queue_arn, key=keys.operations),
+            "index-secret": Protected(arn=keys.index_secret.secret_arn, key=keys.data),
+            "token-key": Protected(arn=keys.token.key_arn),
+        }
+        functions = {
+            spec.name: Function(
+                self,
+                spec.name.capitalize(),
+                spec=spec,
+                settings=settings,
+                keys=keys,
+                layers=layers,
+                environment=environment,
+                resources=resources,
+            )
+            for spec in FUNCTIONS
+        }
+        lambdas = {name: each.function for name, each in functions.items()}
+
+        for spec in FUNCTIONS:
+            match spec.trigger:
+                case Outbox():
+                    functions[spec.name].follow_outbox(
+                        spec.trigger,
+                        table=tables.by_name["clinical"],
+                        keys=keys,
+                        dead=notifications.dead["outbox"],
+                    )
+                case Queue():
+                    functions[spec.name].consume(
+                        spec.trigger, queue=notifications.queues[spec.trigger.name], keys=keys
+                    )
+                case Http() | Authorizer():
+                    pass  # the API starts them
+        api.serve(endpoints(), lambdas, lambdas["authorize"])
+        api.describe(capability_statement(fhir_routes()))
+
+        alarms = Alarms(self, "Alarms", keys=keys)
+        alarms.on_dead_letters(notifications.dead)
+        alarms.on_errors(lambdas)
+        alarms.on_stream_age(lambdas["relay"])
+        alarms.on_server_errors(api.rest.metric_server_error(period=Duration.minutes(5), statistic="Average"))
+        CfnOutput(self, "AlarmTopic", value=alarms.topic.topic_arn)
+
+    def _public_url(self, api: Api) -> str:
+        """The root of the public URL: the parameter PublicUrl, else the API's own."""
+        parameter = CfnParameter(
+            self,
+            "PublicUrl",
+            default="",
+            description="Root of the public URL, without /fhir; empty: the API's own",
+        )
+        given = CfnCondition(
+            self,
+            "HasPublicUrl",
+            expression=Fn.condition_not(Fn.condition_equals(parameter.value_as_string, "")),
+        )
+        url = Fn.condition_if(given.logical_id, parameter.value_as_string, api.url).to_string()
+        CfnOutput(
+            self, "Url", value=url, description="Root of the public URL: the FHIR base is below, at /fhir"
+        )
+        return url

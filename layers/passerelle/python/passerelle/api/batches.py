@@ -1,0 +1,81 @@
+"""The boundary of functions that streams and queues start: only the records that failed come again.
+
+    handler = BatchApp("dispatch", source="queue", provide=wiring.dispatch)
+
+    @handler.record
+    def dispatch(record: Mapping[str, Any], wired: DispatchWiring) -> None: ...
+
+Answers in the form of ReportBatchItemFailures, which the event source mapping must have switched on. Of a
+FIFO queue, the rest of a message group is left alone once one of its messages failed, so that its order is
+kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    SqsFifoPartialProcessor,
+    process_partial_response,
+)
+
+from passerelle.api.app import places
+
+Source = Literal["stream", "queue", "fifo queue"]
+RecordHandler = Callable[[Mapping[str, Any], Any], None]
+
+
+class BatchApp:
+    """A Lambda handler of batches. `provide`, a function of `wiring`, gives its services."""
+
+    def __init__(self, name: str, *, source: Source, provide: Callable[[], Any]) -> None:
+        self.name = name
+        self.source = source
+        self._provide = provide
+        self._serve: RecordHandler | None = None
+        self._log = Logger(service=f"passerelle-{name}")
+        if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            provide()  # at INIT, where the processor is free and fast
+
+    def record(self, handler: RecordHandler) -> RecordHandler:
+        """Declare what serves one record, in the form that Lambda gets it."""
+        self._serve = handler
+        return handler
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        processor = self._processor()
+        # A batch that failed as a whole is answered like any other, not raised: Lambda would log the records'
+        # errors.
+        processor.raise_on_entire_batch_failure = False
+        response = process_partial_response(event=event, record_handler=self._guarded, processor=processor)
+        return dict(response)
+
+    def _processor(self) -> BatchProcessor:
+        match self.source:
+            case "stream":
+                return BatchProcessor(event_type=EventType.DynamoDBStreams)
+            case "queue":
+                return BatchProcessor(event_type=EventType.SQS)
+            case "fifo queue":
+                return SqsFifoPartialProcessor(skip_group_on_error=True)
+
+    def _guarded(self, record: Any) -> None:
+        """Serve one record; log a failure by class and place, no word of the record."""
+        assert self._serve is not None
+        try:
+            self._serve(record.raw_event, self._provide())
+        except Exception as failure:
+            cause = failure.__cause__
+            self._log.warning(
+                "record failed, to be repeated",
+                failure=type(failure).__name__,
+                reason=getattr(failure, "reason", ""),
+                cause=type(cause).__name__ if cause else "",
+                places=places(failure),
+            )
+            raise

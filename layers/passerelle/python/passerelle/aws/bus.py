@@ -1,0 +1,74 @@
+"""The event bus on EventBridge, and the queue of deliveries on SQS.
+
+Contract relied on: PutEvents takes ten entries and answers 200 even if some were not taken; an SQS FIFO queue
+holds back a message group while one of its messages is in flight, and drops what has a deduplication id that
+it saw within five minutes. An entry here is a few hundred bytes, far below any limit of size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from passerelle.aws.dynamodb import aws_errors, count, in_parallel
+from passerelle.aws.journal import event_to_map
+from passerelle.errors import Unavailable
+from passerelle.events import Event
+
+SOURCE = "passerelle"
+_ENTRIES = 10
+
+
+class EventBridgeBus:
+    """`notifications.ports.EventBus`: detail-type is the event's name, detail its wire form."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def publish(self, events: Sequence[Event]) -> None:
+        entries = [
+            {
+                "EventBusName": self._name,
+                "Source": SOURCE,
+                "DetailType": event.name.value,
+                "Detail": json.dumps(event_to_map(event), separators=(",", ":")),
+                "Time": event.at,
+            }
+            for event in events
+        ]
+        batches = [entries[start : start + _ENTRIES] for start in range(0, len(entries), _ENTRIES)]
+        in_parallel(*(lambda batch=batch: self._put(batch) for batch in batches))
+
+    def _put(self, entries: Sequence[dict[str, Any]]) -> None:
+        count("PutEvents")
+        with aws_errors():
+            answer = self._client.put_events(Entries=entries)
+        if answer["FailedEntryCount"]:
+            raise Unavailable("the bus did not take every event")
+
+
+class SqsDeliveries:
+    """`notifications.ports.Deliveries`: one message group per subscription."""
+
+    def __init__(self, client: Any, queue_url: str) -> None:
+        self._client = client
+        self._queue_url = queue_url
+
+    def order(self, subscription: str, number: int) -> None:
+        count("SendMessage")
+        with aws_errors():
+            self._client.send_message(
+                QueueUrl=self._queue_url,
+                MessageBody=json.dumps({"subscription": subscription, "number": number}),
+                MessageGroupId=subscription,
+                MessageDeduplicationId=f"{subscription}#{number}",
+            )
+
+    def postpone(self, receipt: str, seconds: int) -> None:
+        count("ChangeMessageVisibility")
+        with aws_errors():
+            self._client.change_message_visibility(
+                QueueUrl=self._queue_url, ReceiptHandle=receipt, VisibilityTimeout=seconds
+            )

@@ -1,0 +1,287 @@
+"""Subscriptions and their logs on DynamoDB, and events read from the stream and the queue.
+
+    operations  S#<id>                      S             subscription: status, endpoint, secret, delivered
+    operations  U#<topic>#<patient key|*>   <id>          interest: read to find who is concerned
+    operations  N#<id>                      HEAD          last: number of the newest entry of the log
+    operations  N#<id>                      #<9 digits>   entry of the log: event, ttl
+    operations  N#<id>                      E#<event id>  number that the event has, ttl
+
+An entry, its number and the head are one transaction, so numbers have no gap and an event no second number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from passerelle.access import Caller, Scopes
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, delete, delete_if, in_parallel, put, update
+from passerelle.aws.dynamodb import from_attributes as item_from_attributes
+from passerelle.aws.journal import TableNames, actions_of, event_from_map, event_to_map
+from passerelle.errors import Busy, Fault, NotFound, Stale
+from passerelle.events import Event
+from passerelle.notifications.model import (
+    LOG_KEPT,
+    Content,
+    Filter,
+    Interest,
+    Notification,
+    Subscription,
+    SubscriptionCreation,
+    SubscriptionDeletion,
+    SubscriptionStatus,
+)
+
+_RACES = 12  # attempts to get a number while other dispatchers number events of the same subscription
+
+
+def outbox_events(record: Mapping[str, Any]) -> list[Event]:
+    """The events of a stream record: those of a new outbox item, none of an item that expired."""
+    image = record["dynamodb"].get("NewImage")
+    return [event_from_map(form) for form in item_from_attributes(image)["events"]] if image else []
+
+
+def envelope_event(envelope: Mapping[str, Any]) -> Event:
+    """The event in an EventBridge envelope."""
+    return event_from_map(envelope["detail"])
+
+
+class DynamoSubscriptions:
+    """`notifications.ports.Subscriptions`."""
+
+    def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
+        self._dynamodb = dynamodb
+        self._table = tables.operations
+
+    def find(self, id: str) -> Subscription | None:  # noqa: A002
+        item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
+        return subscription_from_item(item) if item else None
+
+    def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
+        keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
+        pages = in_parallel(
+            *(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys)
+        )
+        return [interest_from_item(item) for items in pages for item in items]
+
+    def set_status(self, subscription: Subscription, status: SubscriptionStatus, at: datetime) -> None:
+        self._dynamodb.write(
+            update(
+                self._table,
+                (f"S#{subscription.id}", "S"),
+                "SET #status = :status, #at = :at, version = :next",
+                {
+                    ":status": status.value,
+                    ":at": at.isoformat(),
+                    ":next": subscription.version + 1,
+                    ":read": subscription.version,
+                },
+                names={"#status": "status", "#at": "at"},
+                condition="version = :read",
+                lost=lambda _: Stale(),
+            )
+        )
+
+    def acknowledge(self, subscription: Subscription, number: int) -> None:
+        try:
+            self._dynamodb.write(
+                update(
+                    self._table,
+                    (f"S#{subscription.id}", "S"),
+                    "SET delivered = :number",
+                    {":number": number},
+                    condition="delivered < :number",
+                    lost=lambda _: Stale(),
+                )
+            )
+        except Stale:
+            return  # deleted meanwhile, or acknowledged by an invocation that outlived its order
+
+
+class _Numbered(Exception):  # noqa: N818 - a turn of events, not an error
+    """The event is in the log already."""
+
+    def __init__(self, entry: Item) -> None:
+        self.entry = entry
+
+
+class _Overtaken(Exception):  # noqa: N818
+    """Another event took the number."""
+
+
+class DynamoNotificationLog:
+    """`notifications.ports.NotificationLog`."""
+
+    def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
+        self._dynamodb = dynamodb
+        self._table = tables.operations
+
+    def append(self, subscription: str, event: Event) -> int | None:
+        for _ in range(_RACES):
+            last = self._last(subscription)
+            if last is None:
+                return None
+            try:
+                self._dynamodb.transact(self._append(subscription, event, last + 1))
+            except _Numbered as known:
+                return int(known.entry["number"])
+            except _Overtaken:
+                continue
+            return last + 1
+        raise Busy(headers={"Retry-After": "1"})
+
+    def _append(self, subscription: str, event: Event, number: int) -> list[Action]:
+        """The event's own item comes first: of two lost conditions, the first in order is reported."""
+        pk = f"N#{subscription}"
+        ttl = int((event.at + LOG_KEPT).timestamp())
+        known = {"PK": pk, "SK": f"E#{event.id}", "number": number, "ttl": ttl}
+        entry = {"PK": pk, "SK": _entry_key(number), "event": event_to_map(event), "ttl": ttl}
+        return [
+            put(self._table, known, unless_exists=_Numbered),
+            update(
+                self._table,
+                (pk, "HEAD"),
+                "SET #last = :number",
+                {":number": number, ":previous": number - 1},
+                names={"#last": "last"},
+                condition="#last = :previous",
+                lost=lambda _: _Overtaken(),
+            ),
+            put(self._table, entry, unless_exists=lambda _: Fault()),
+        ]
+
+    def last_number(self, subscription: str) -> int:
+        return self._last(subscription) or 0
+
+    def _last(self, subscription: str) -> int | None:
+        head = self._dynamodb.get(self._table, (f"N#{subscription}", "HEAD"))
+        return int(head["last"]) if head else None
+
+    def between(
+        self, subscription: str, first: int, last: int, *, limit: int | None = None
+    ) -> list[Notification]:
+        if last < first:
+            return []
+        items = self._dynamodb.query_all(
+            self._table, f"N#{subscription}", between=(_entry_key(first), _entry_key(last)), limit=limit
+        )
+        return [notification_from_item(item) for item in islice(items, limit)]
+
+
+def _entry_key(number: int) -> str:
+    return f"#{number:09}"
+
+
+def notification_from_item(item: Item) -> Notification:
+    event = event_from_map(item["event"])
+    return Notification(number=int(item["SK"].removeprefix("#")), at=event.at, event=event)
+
+
+@actions_of.register
+def _(change: SubscriptionCreation, tables: TableNames) -> Sequence[Action]:
+    subscription = change.subscription
+    head = {"PK": f"N#{subscription.id}", "SK": "HEAD", "last": 0}
+    return [
+        put(tables.operations, subscription_to_item(subscription), unless_exists=lambda _: Fault()),
+        put(tables.operations, interest_to_item(subscription.interest)),
+        put(tables.operations, head),
+    ]
+
+
+@actions_of.register
+def _(change: SubscriptionDeletion, tables: TableNames) -> Sequence[Action]:
+    subscription = change.subscription
+    interest = interest_to_item(subscription.interest)
+    return [
+        delete_if(
+            tables.operations,
+            (f"S#{subscription.id}", "S"),
+            "attribute_exists(PK)",
+            {},
+            lost=lambda _: NotFound(),
+        ),
+        delete(tables.operations, (interest["PK"], interest["SK"])),
+        delete(tables.operations, (f"N#{subscription.id}", "HEAD")),
+    ]
+
+
+def subscription_to_item(subscription: Subscription) -> Item:
+    return {
+        "PK": f"S#{subscription.id}",
+        "SK": "S",
+        "version": subscription.version,
+        "at": subscription.at.isoformat(),
+        "status": subscription.status.value,
+        "interest": _interest_to_map(subscription.interest),
+        "endpoint": subscription.endpoint,
+        "headers": [list(header) for header in subscription.headers],
+        "content": subscription.content.value,
+        "secret": subscription.secret,
+        "base_url": subscription.base_url,
+        "delivered": subscription.delivered,
+        "body": subscription.body,
+    }
+
+
+def subscription_from_item(item: Item) -> Subscription:
+    return Subscription(
+        id=item["PK"].removeprefix("S#"),
+        version=item["version"],
+        at=datetime.fromisoformat(item["at"]),
+        status=SubscriptionStatus(item["status"]),
+        interest=_interest_from_map(item["interest"]),
+        endpoint=item["endpoint"],
+        headers=tuple((name, value) for name, value in item["headers"]),
+        content=Content(item["content"]),
+        secret=item["secret"],
+        base_url=item["base_url"],
+        delivered=item["delivered"],
+        body=item["body"],
+    )
+
+
+def interest_to_item(interest: Interest) -> Item:
+    pk = f"U#{interest.topic}#{interest.filter.patient or '*'}"
+    return {"PK": pk, "SK": interest.subscription, **_interest_to_map(interest)}
+
+
+def interest_from_item(item: Item) -> Interest:
+    return _interest_from_map(item)
+
+
+def _interest_to_map(interest: Interest) -> dict[str, Any]:
+    owner = interest.owner
+    return {
+        "subscription": interest.subscription,
+        "owner": {
+            "client_id": owner.client_id,
+            "organisation": owner.organisation,
+            "role": owner.role,
+            "scope": str(owner.scopes),
+            "token_id": owner.token_id,
+            "domain": owner.domain,
+            "professional": owner.professional,
+            "patient": owner.patient,
+        },
+        "topic": interest.topic,
+        "patient": interest.filter.patient,
+        "type": interest.filter.type,
+        "author": interest.filter.author,
+        "since": interest.since.isoformat(),
+        "until": interest.until.isoformat() if interest.until else None,
+    }
+
+
+def _interest_from_map(form: Mapping[str, Any]) -> Interest:
+    owner = dict(form["owner"])
+    scopes = Scopes.parse(owner.pop("scope"))
+    return Interest(
+        subscription=form["subscription"],
+        owner=Caller(scopes=scopes, **owner),
+        topic=form["topic"],
+        filter=Filter(patient=form["patient"], type=form["type"], author=form["author"]),
+        since=datetime.fromisoformat(form["since"]),
+        until=datetime.fromisoformat(form["until"]) if form["until"] else None,
+    )

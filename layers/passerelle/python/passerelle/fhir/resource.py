@@ -1,0 +1,121 @@
+"""A received resource on its way into the record: checked, its references resolved, stamped with id and version.
+
+The stored form is the JSON as received, with only `id` and `meta` set, and references replaced where FHIR asks for it
+(R4 3.1.0.11.2: transactions; conditional references). Decimals and dates keep their digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from passerelle.errors import Invalid, Unprocessable
+from passerelle.fhir import json as fhir_json
+from passerelle.fhir.bundles import resolve_references
+from passerelle.fhir.index import entry_of, record_type, subject_of
+from passerelle.identifiers import PATIENT_KEY
+from passerelle.records.model import Subject
+from passerelle.records.search import Entry
+
+
+def instant(at: datetime) -> str:
+    """`2026-03-01T09:30:00.123Z`"""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stamped(content: Mapping[str, Any], id: str, version: int, at: datetime) -> dict[str, Any]:  # noqa: A002
+    """The resource with the id and version the exchange gives it; profiles, tags and labels in `meta` are kept."""
+    meta = {**content.get("meta", {}), "versionId": str(version), "lastUpdated": instant(at)}
+    rest = {name: value for name, value in content.items() if name not in ("resourceType", "id", "meta")}
+    return {"resourceType": content["resourceType"], "id": id, "meta": meta, **rest}
+
+
+@dataclass(frozen=True)
+class ResourceDraft:
+    """`records.model.Draft` over FHIR JSON that passed `validation.validate`."""
+
+    content: Mapping[str, Any]
+    base_url: str
+
+    @property
+    def type(self) -> str:
+        return str(self.content["resourceType"])
+
+    @property
+    def is_shared(self) -> bool:
+        return record_type(self.type).compartment is None
+
+    @cached_property
+    def subject(self) -> Subject | None:
+        """Raises Unprocessable for a reference that names a patient in no way the exchange knows."""
+        reference = subject_of(self.content)
+        return None if reference is None else read_subject(reference, self.base_url, f"{self.type}.subject")
+
+    @property
+    def identifiers(self) -> tuple[tuple[str, str], ...]:
+        return identifiers_of(self.content)
+
+    @cached_property
+    def conditional_references(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_conditional(self.content)))
+
+    def resolved(self, references: Mapping[str, str], *, subject: str | None = None) -> ResourceDraft:
+        content = resolve_references(self.content, references) if references else dict(self.content)
+        named, path = subject_of(content), record_type(self.type).compartment
+        if subject is not None and named is not None and path is not None:
+            content[path] = {**named, "reference": f"Patient/{subject}"}
+        return ResourceDraft(content, self.base_url)
+
+    def body(self, id: str, version: int, at: datetime) -> bytes:  # noqa: A002
+        return fhir_json.dumps(stamped(self.content, id, version, at))
+
+    def entry(self, id: str, version: int, at: datetime) -> Entry:  # noqa: A002
+        return entry_of(stamped(self.content, id, version, at))
+
+
+def identifiers_of(content: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    listed = content.get("identifier", [])
+    each = listed if isinstance(listed, list) else [listed]
+    return tuple((one.get("system", ""), one["value"]) for one in each if "value" in one)
+
+
+def read_identifiers(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The values of the search parameter `identifier`, each `system|value`; raises Invalid without one."""
+    tokens = [token for name, value in pairs if name == "identifier" for token in value.split(",")]
+    found = []
+    for token in tokens:
+        system, bar, value = token.partition("|")
+        if not (bar and system and value):
+            raise Invalid("an identifier is searched as system|value", code="value", expression="identifier")
+        found.append((system, value))
+    if not found:
+        raise Invalid("an identifier is required", code="required", expression="identifier")
+    return tuple(found)
+
+
+def read_subject(reference: Mapping[str, Any], base_url: str, path: str) -> Subject:
+    """Whom a Reference(Patient) means: by id, by a conditional reference, or by a business identifier."""
+    text = reference.get("reference", "").removeprefix(f"{base_url}/")
+    head, _, tail = text.partition("Patient/")
+    if text and not head and PATIENT_KEY.fullmatch(tail):
+        return Subject(key=tail)
+    system, bar, value = text.removeprefix("Patient?identifier=").partition("|")
+    if text.startswith("Patient?identifier=") and bar:
+        return Subject(identifier=(system, value))
+    identifier = reference.get("identifier", {})
+    if not text and "value" in identifier:
+        return Subject(identifier=(identifier.get("system", ""), identifier["value"]))
+    raise Unprocessable("the patient is not known", code="not-found", expression=path)
+
+
+def _conditional(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        own = value.get("reference")
+        found = [own] if isinstance(own, str) and "?" in own else []
+        return found + [each for child in value.values() for each in _conditional(child)]
+    if isinstance(value, list):
+        return [each for child in value for each in _conditional(child)]
+    return []

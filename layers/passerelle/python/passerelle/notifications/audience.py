@@ -1,0 +1,124 @@
+"""Who is told of an event: topics, filters, and the rights that are checked again each time. Pure.
+
+A subscriber is told of its own changes like of anybody's: a system that has several parts relies on it, and
+one that does not can tell by `author`. What a subscriber may not see is never numbered for it (law 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from passerelle.access import Caller, Permission
+from passerelle.authorization.model import Client
+from passerelle.consents.decision import may_see
+from passerelle.directory.model import CARE_ROLES
+from passerelle.errors import Unprocessable
+from passerelle.events import Event, EventName
+from passerelle.identifiers import PATIENT_KEY
+from passerelle.notifications.model import LOG_KEPT, Filter, Interest
+from passerelle.patients.model import Person
+
+TOPIC_ROOT: Final = "https://passerelle.example/SubscriptionTopic/"
+"""A topic's canonical URL is this and its name: the same wherever the exchange is deployed."""
+
+
+TOPICS: Final = {
+    "identity-changed": frozenset({EventName.IDENTITY_CHANGED}),
+    "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
+    "record-changed": frozenset({EventName.RECORD_CHANGED}),
+    "prescription-changed": frozenset({EventName.PRESCRIPTION_CHANGED}),
+    "anything-changed": frozenset(EventName),
+}
+"""The events that each topic covers. Every topic takes every filter."""
+
+FILTERS: Final = frozenset({"_type", "patient", "author"})
+"""Names of filter criteria; `_type` stands for the resource type before the question mark."""
+
+# Transactions whose scope lets a client read a type, beside the SMART scope of the type.
+_READ_BY: Final = {
+    "DocumentReference": ("ITI-67",),
+    "List": ("ITI-66",),
+    "Patient": ("ITI-78",),
+}
+
+
+def topic_named(canonical: str) -> str:
+    """The name of the topic with this canonical URL; raises Unprocessable (`not-supported`)."""
+    name = canonical.removeprefix(TOPIC_ROOT)
+    if not canonical.startswith(TOPIC_ROOT) or name not in TOPICS:
+        raise Unprocessable(
+            "the topic is not offered", code="not-supported", expression="Subscription.criteria"
+        )
+    return name
+
+
+def filter_of(criteria: Sequence[tuple[str, str]]) -> Filter:
+    """Read filter criteria; raises Unprocessable for a name that is unknown or given twice."""
+    place = "Subscription.criteria.extension[0].value"
+    names = [name for name, _ in criteria]
+    if len(set(names)) != len(names) or not set(names) <= FILTERS:
+        raise Unprocessable("the topic does not take this filter", code="not-supported", expression=place)
+    values = dict(criteria)
+    patient = values.get("patient")
+    if patient is not None:
+        patient = patient.removeprefix("Patient/")
+        if not PATIENT_KEY.fullmatch(patient):
+            raise Unprocessable("not the id of a Patient", code="value", expression=place)
+    return Filter(patient=patient, type=values.get("_type"), author=values.get("author"))
+
+
+def topics_of(event: Event) -> list[str]:
+    return [name for name, topic in TOPICS.items() if event.name in topic]
+
+
+def concerns(interest: Interest, event: Event, members: Sequence[str], at: datetime) -> bool:
+    """Whether the subscription asked for this event; `members` are all patient keys of the event's person.
+
+    Events from before the subscription, or so old that their number could be forgotten, are not new: they
+    come from a replay of the bus.
+    """
+    wanted = interest.filter
+    return (
+        event.name in TOPICS[interest.topic]
+        and (wanted.patient is None or wanted.patient in members)
+        and (wanted.type is None or wanted.type == resource_type(event))
+        and (wanted.author is None or wanted.author == event.author)
+        and interest.since <= event.at
+        and (interest.until is None or event.at < interest.until)
+        and at - event.at < LOG_KEPT
+    )
+
+
+def may_subscribe(caller: Caller) -> bool:
+    """Care professionals' systems only: nobody else may see more than one person's record."""
+    return caller.role in CARE_ROLES
+
+
+def is_entitled(owner: Caller, client: Client | None) -> bool:
+    """Whether the owner is still the client that it was when it subscribed."""
+    return (
+        client is not None
+        and client.active
+        and client.role == owner.role
+        and may_subscribe(owner)
+        and client.scopes.permits(Permission(resource="Subscription", interaction="c"))
+    )
+
+
+def may_learn(owner: Caller, client: Client | None, event: Event, person: Person | None) -> bool:
+    """Whether the owner could read the changed resource now: registration, scopes and patient agree."""
+    kind = resource_type(event)
+    reading = Permission(resource=kind, interaction="r", transactions=_READ_BY.get(kind, ()))
+    if client is None or not is_entitled(owner, client):
+        return False
+    if not (client.scopes.permits(reading) and owner.scopes.permits(reading)):
+        return False
+    if event.patient is None:
+        return True
+    return person is not None and may_see(owner, person.policy, is_own_record=False)
+
+
+def resource_type(event: Event) -> str:
+    return event.reference.partition("/")[0]

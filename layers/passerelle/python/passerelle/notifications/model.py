@@ -1,0 +1,139 @@
+"""Subscriptions, and the numbered log of what each was told.
+
+A subscription's log is its truth: dispatch appends an event to it once, under the next number; delivery sends
+what the log holds beyond the last number delivered, in order. Messages between the two only say "look at the
+log up to n", so a message lost, repeated or overtaken changes nothing (data-model.md section 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from passerelle.access import Caller
+from passerelle.events import Event
+from passerelle.journal import Change
+
+MAX_DELIVERY_ATTEMPTS = 6
+"""Receives of one order before it is a dead letter: `maxReceiveCount` of the queue `deliveries`."""
+
+LOG_KEPT = timedelta(days=30)
+"""How long the log can be asked for, and how long an event that comes again is recognised."""
+
+
+class SubscriptionStatus(StrEnum):
+    """FHIR R4 SubscriptionStatus."""
+
+    REQUESTED = "requested"  # the endpoint has not answered the handshake yet
+    ACTIVE = "active"
+    ERROR = "error"  # the endpoint failed; events are still numbered, nothing is sent
+    OFF = "off"  # its owner may no longer subscribe
+
+
+class Content(StrEnum):
+    """How much of an event a notification tells."""
+
+    EMPTY = "empty"
+    ID_ONLY = "id-only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What narrows a topic; None does not."""
+
+    patient: str | None = None  # patient key of one of the person's source records
+    type: str | None = None  # resource type
+    author: str | None = None  # client id of the system that made the change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """What a subscription asks to be told, and on whose behalf.
+
+    `owner` is the caller that created it, with the scopes that it held then.
+    """
+
+    subscription: str
+    owner: Caller
+    topic: str
+    filter: Filter
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionDraft:
+    """A Subscription as asked for; `criteria` holds the pairs of the filter, `_type` among them."""
+
+    topic: str
+    criteria: tuple[tuple[str, str], ...]
+    endpoint: str
+    headers: tuple[tuple[str, str], ...]
+    content: Content
+    until: datetime | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """`body` is the resource as it was sent; `id`, `meta` and `status` are rendered from here.
+
+    `version` counts changes of status; `delivered` is the last number that the endpoint acknowledged;
+    `base_url` the FHIR base that the owner knows this server by.
+    """
+
+    id: str
+    version: int
+    at: datetime
+    status: SubscriptionStatus
+    interest: Interest
+    endpoint: str
+    headers: tuple[tuple[str, str], ...]
+    content: Content
+    secret: str
+    base_url: str
+    delivered: int
+    body: bytes
+
+    @property
+    def reference(self) -> str:
+        return f"Subscription/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """Entry `number` of a subscription's log; `event` None when the receiver may not learn which."""
+
+    number: int
+    at: datetime
+    event: Event | None
+
+
+class NotificationKind(StrEnum):
+    """Types of notification of the Subscriptions R5 Backport."""
+
+    HANDSHAKE = "handshake"
+    EVENT = "event-notification"
+    QUERY_STATUS = "query-status"
+    QUERY_EVENT = "query-event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionCreation(Change):
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionDeletion(Change):
+    """The subscription and its place in the index go; its log expires. NotFound when it is gone already."""
+
+    subscription: Subscription
+
+
+class UndeliveredError(Exception):
+    """The endpoint did not acknowledge; `reason` is one of a few fixed words, fit for the log."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

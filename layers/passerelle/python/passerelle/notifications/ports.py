@@ -1,0 +1,93 @@
+"""What notifications need from storage, the queue, the network and the neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from passerelle.authorization.model import Client
+from passerelle.events import Event
+from passerelle.notifications.model import (
+    Interest,
+    Notification,
+    NotificationKind,
+    Subscription,
+    SubscriptionStatus,
+)
+from passerelle.patients.model import Person
+
+
+class EventBus(Protocol):
+    def publish(self, events: Sequence[Event]) -> None:
+        """Put all events on the bus; raises Unavailable if one was not taken, and some may have been then."""
+
+
+class Subscriptions(Protocol):
+    def find(self, id: str) -> Subscription | None: ...  # noqa: A002 - FHIR's own name
+
+    def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
+        """Interests in these topics that name one of these patient keys, or no patient."""
+
+    def set_status(self, subscription: Subscription, status: SubscriptionStatus, at: datetime) -> None:
+        """Raises Stale when the subscription was changed or deleted since it was read."""
+
+    def acknowledge(self, subscription: Subscription, number: int) -> None:
+        """Everything up to this number is delivered. No effect on a deleted subscription."""
+
+
+class NotificationLog(Protocol):
+    def append(self, subscription: str, event: Event) -> int | None:
+        """Give the event the subscription's next number, or return the number that it has already.
+
+        Numbers are contiguous from 1 and each event has one, whoever calls this, however often and at the
+        same time. None when the subscription is deleted; Busy when too many others append at once.
+        """
+
+    def last_number(self, subscription: str) -> int: ...
+
+    def between(
+        self, subscription: str, first: int, last: int, *, limit: int | None = None
+    ) -> list[Notification]:
+        """Entries with first <= number <= last, in order."""
+
+
+class Deliveries(Protocol):
+    """The queue between dispatch and delivery: in order for one subscription, independent between two."""
+
+    def order(self, subscription: str, number: int) -> None:
+        """Ask for the delivery of the log up to this number; 0 asks for the handshake."""
+
+    def postpone(self, receipt: str, seconds: int) -> None:
+        """Give an order that failed back to the queue, not to be received again before that time."""
+
+
+class Webhooks(Protocol):
+    def post(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Return when the endpoint answered 2xx; else raise UndeliveredError."""
+
+
+class Clients(Protocol):
+    """The register of clients, as it is today (`authorization.ports.Clients`)."""
+
+    def find(self, client_id: str) -> Client | None: ...
+
+
+class People(Protocol):
+    def find_person(self, patient: str) -> Person | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationPorts:
+    """What subscribing, dispatch and delivery all need."""
+
+    subscriptions: Subscriptions
+    log: NotificationLog
+    deliveries: Deliveries
+    clients: Clients
+    people: People
+
+
+Renderer = Callable[[Subscription, NotificationKind, Sequence[Notification], int, datetime], bytes]
+"""(subscription, kind, entries, number of events since the start, time) to the bytes that are sent."""

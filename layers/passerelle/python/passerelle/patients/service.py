@@ -1,0 +1,289 @@
+"""The patient index: register (ITI-104), find (ITI-78), and the link of every source record to its person.
+
+A registration is in force, cross-reference included, when it is answered: record, look-up items, links, audit and
+event are one transaction. Links made here are those that need no judgement: the same qualified national identifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any, Protocol
+
+from passerelle.access import Request, Touched
+from passerelle.audit.model import audit_of
+from passerelle.consents.decision import may_see
+from passerelle.consents.model import Policy, RecordStatus
+from passerelle.errors import Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.events import Event, EventName
+from passerelle.identifiers import new_patient_key, new_ulid
+from passerelle.journal import Announcement, Change, Journal, answer_of, once
+from passerelle.patients.model import Person, PersonChange, SourceRecordChange, Traits
+from passerelle.patients.names import normalised
+from passerelle.patients.ports import PatientIndex
+
+_RACES = 3  # attempts of a registration that another one of the same person overtakes
+
+
+class PatientDraft(Protocol):
+    """A validated Patient resource; implemented by the FHIR boundary."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def version_of(self, patient: str, version: int, request: Request, before: StoredPatient | None) -> Change:
+        """The change that stores this resource as a version of a source record."""
+
+    def equals(self, stored: StoredPatient) -> bool:
+        """Whether the stored version says the same, `id` and `meta` apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPatient:
+    """The current version of a source record."""
+
+    patient: str
+    version: int
+    at: datetime
+    body: bytes
+    traits: Traits
+    sort_at: str | None  # of its search entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientSearch:
+    """A search of people: how to look them up, and the criteria that each has to meet.
+
+    `used` are the parameters that were understood, as sent.
+    """
+
+    identifiers: tuple[tuple[str, str], ...]
+    birth_date: date | None
+    family: str
+    criteria: Any
+    used: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """Outcome of a registration."""
+
+    patient: str
+    version: int
+    is_new: bool
+    is_changed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a registration would change, to be committed alone or with the rest of a transaction."""
+
+    registered: Registered
+    person: Person
+    changes: tuple[Change, ...]
+    events: tuple[Event, ...]
+
+
+class PatientStore(Protocol):
+    """Reads source records; implemented by the FHIR boundary over the record store."""
+
+    def find(self, patient: str) -> StoredPatient | None: ...
+
+    def matching(self, patients: Sequence[str], criteria: Any) -> Sequence[StoredPatient]:
+        """The current versions, in the order given, that meet the remaining criteria of a search."""
+
+
+class PatientService:
+    def __init__(
+        self,
+        *,
+        index: PatientIndex,
+        store: PatientStore,
+        journal: Journal,
+        national_identifier: Callable[[Traits], tuple[str, str] | None],
+    ) -> None:
+        self._index = index
+        self._store = store
+        self._journal = journal
+        self._national_identifier = national_identifier
+
+    # --- feed (ITI-104) -------------------------------------------------------------------------------------------
+
+    def register(
+        self, request: Request, identifier: tuple[str, str], draft: PatientDraft
+    ) -> tuple[Registered, StoredPatient]:
+        """Create or revise the source record that this identifier of the caller's domain stands for.
+
+        The same content again changes nothing. Raises Forbidden when the domain is not the caller's, Unprocessable
+        when the resource does not carry the identifier or breaks an identity rule.
+        """
+        registered = once(
+            self._journal, request, lambda: self._register(request, identifier, draft), lambda kept: Registered(**kept)
+        )
+        stored = self._store.find(registered.patient)
+        if stored is None:
+            raise NotFound()
+        return registered, stored
+
+    def _register(self, request: Request, identifier: tuple[str, str], draft: PatientDraft) -> Registered:
+        for attempt in range(_RACES):
+            plan = self.plan(request, draft, identifier=identifier)
+            registered = plan.registered
+            if not registered.is_changed:
+                return registered
+            try:
+                self._journal.commit(
+                    [
+                        *answer_of(request, _kept(registered)),
+                        *plan.changes,
+                        Announcement(id=new_ulid(request.at), events=plan.events),
+                        *audit_of(request, Touched.of([registered.patient], [f"Patient/{registered.patient}"])),
+                    ]
+                )
+            except Stale:
+                if attempt == _RACES - 1:
+                    raise
+            else:
+                return registered
+        raise AssertionError("unreachable")
+
+    def plan(
+        self, request: Request, draft: PatientDraft, *, identifier: tuple[str, str] | None = None
+    ) -> Plan:
+        """Work out a registration without storing it; its changes fail as Stale if it is overtaken.
+
+        Without `identifier` the record is found by the identifier that the resource carries in the caller's domain,
+        and is new if it carries none.
+        """
+        traits = draft.traits
+        domain = request.caller.domain
+        if identifier is None:
+            identifier = next((each for each in traits.identifiers if each[0] == domain), None)
+        elif identifier[0] != domain:
+            raise Forbidden("the caller is not the registered source of this identifier domain")
+        elif identifier not in traits.identifiers:
+            raise Unprocessable(
+                "the resource does not carry the identifier it is registered under",
+                code="invariant",
+                expression="Patient.identifier",
+            )
+        owner = self._index.find_owner(*identifier) if identifier else None
+        before = self._store.find(owner) if owner else None
+        if owner and before and draft.equals(before):
+            person = self.person_of(owner)
+            unchanged = Registered(patient=owner, version=before.version, is_new=False, is_changed=False)
+            return Plan(registered=unchanged, person=person, changes=(), events=())
+        patient = owner or new_patient_key()
+        person_changes, person = self._linked(request, patient, traits, is_new=owner is None)
+        version = before.version + 1 if before else 1
+        event = Event(
+            name=EventName.IDENTITY_CHANGED,
+            reference=f"Patient/{patient}",
+            version=version,
+            at=request.at,
+            author=request.caller.client_id,
+            patient=patient,
+        )
+        changes = (
+            SourceRecordChange(
+                patient=patient,
+                person=person.key,
+                domain_identifier=identifier if owner is None else None,
+                national_identifier=self._national_identifier(traits),
+                after=traits,
+                before=before.traits if before else None,
+                at=request.at,
+            ),
+            draft.version_of(patient, version, request, before),
+            *person_changes,
+        )
+        registered = Registered(patient=patient, version=version, is_new=owner is None)
+        return Plan(registered=registered, person=person, changes=changes, events=(event,))
+
+    def person_of(self, patient: str) -> Person:
+        """The person of a source record; raises NotFound."""
+        person = self._index.find_person(patient)
+        if person is None:
+            raise NotFound()
+        return person
+
+    def _linked(
+        self, request: Request, patient: str, traits: Traits, *, is_new: bool
+    ) -> tuple[list[PersonChange], Person]:
+        """The person that the record belongs to once stored, and the link changes that this takes."""
+        national = self._national_identifier(traits)
+        known = self._index.find_person_of(*national) if national else None
+        status = RecordStatus.OPEN if national else RecordStatus.ABSENT
+        alone = Person(
+            key=new_patient_key(), members=(patient,), policy=Policy(status=status, since=request.at), revision=1
+        )
+        current = None if is_new else self.person_of(patient)
+        if current is not None and (known is None or known == current.key):
+            if national and current.policy.status is RecordStatus.ABSENT:
+                opened = replace(
+                    current, policy=Policy(status=status, since=request.at), revision=current.revision + 1
+                )
+                return [PersonChange(before=current, after=opened)], opened
+            return [], current
+        changes = []
+        if current is not None:
+            left = tuple(member for member in current.members if member != patient)
+            after = replace(current, members=left, revision=current.revision + 1)
+            changes.append(PersonChange(before=current, after=after))
+        target = self._index.find_links(known) if known else None
+        if target is None:
+            return [*changes, PersonChange(before=None, after=alone)], alone
+        joined = replace(target, members=(*target.members, patient), revision=target.revision + 1)
+        return [*changes, PersonChange(before=target, after=joined)], joined
+
+    # --- find (ITI-78) --------------------------------------------------------------------------------------------
+
+    def read(self, request: Request, patient: str) -> StoredPatient:
+        """The source record, if it exists for this caller; raises NotFound."""
+        person = self._index.find_person(patient)
+        found = self._store.find(patient)
+        if found is None or not self._is_visible(request, person):
+            raise NotFound()
+        return found
+
+    def find(self, request: Request, search: PatientSearch) -> list[tuple[StoredPatient, Person]]:
+        """Source records of the people that match, visible to the caller, in a stable order.
+
+        Looks up by identifier, or by birth date with a prefix of the family name: never by a scan. Raises
+        Invalid (`required`) without either.
+        """
+        if search.identifiers:
+            keys = [key for each in search.identifiers for key in self._index.find_by_identifier(*each)]
+        elif search.birth_date is not None:
+            keys = list(self._index.find_by_birth_date(search.birth_date, normalised(search.family)))
+        else:
+            raise Invalid("a search needs an identifier, or a birth date", code="required")
+        found = []
+        for stored in self._store.matching(sorted(dict.fromkeys(keys)), search.criteria):
+            person = self._index.find_person(stored.patient)
+            if person is not None and self._is_visible(request, person):
+                found.append((stored, person))
+        return found
+
+    def _is_visible(self, request: Request, person: Person | None) -> bool:
+        if person is None:
+            return False
+        return may_see(request.caller, person.policy, is_own_record=self.is_own_record(request, person))
+
+    def is_own_record(self, request: Request, person: Person) -> bool:
+        """Whether the caller is the patient that this person is."""
+        claim = request.caller.patient
+        if claim is None:
+            return False
+        system, _, value = claim.partition("|")
+        return self._index.find_person_of(system, value) == person.key
+
+
+def _kept(registered: Registered) -> Mapping[str, Any]:
+    return {
+        "patient": registered.patient,
+        "version": registered.version,
+        "is_new": registered.is_new,
+        "is_changed": registered.is_changed,
+    }

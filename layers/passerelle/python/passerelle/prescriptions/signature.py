@@ -1,0 +1,92 @@
+"""The prescriber's signature: what is signed, and whether a detached JWS is one over it.
+
+E-prescription contract, section 16; RFC 8785 (canonical JSON), RFC 7515 appendix F (detached content), ES256
+or ES384. The key is one that is bound to the prescriber: keys and certificates in the header count for
+nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rfc8785
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from passerelle.patients.model import Traits
+from passerelle.prescriptions.errors import rx
+from passerelle.prescriptions.model import Group
+
+NOT_CHECKED = "not-checked"  # the clinical checks did not run: said in the signed bytes, never left out
+_INS_SYSTEMS = ("urn:oid:1.2.250.1.213.1.4.8", "urn:oid:1.2.250.1.213.1.4.10")  # NIR, and its test root
+_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384"}
+
+Jwk = Mapping[str, Any]
+
+
+def content(group: Group, lines: Sequence[Mapping[str, Any]], patient: Traits) -> str:
+    """The canonical JSON to sign; raises RX-INVALID for numbers that have no canonical form."""
+    form: dict[str, Any] = {
+        "number": group.number,
+        "version": group.version,
+        "authoredOn": group.authored_on.isoformat(),
+        "requester": group.prescriber,
+        "patient": {
+            "ins": [f"{system}|{value}" for system, value in patient.identifiers if system in _INS_SYSTEMS],
+            "family": list(patient.family_names),
+            "given": list(patient.given_names),
+            "birthDate": patient.birth_date.isoformat() if patient.birth_date else None,
+            "gender": patient.gender,
+        },
+        "cdsDigest": NOT_CHECKED,
+        "lines": list(lines),
+    }
+    try:
+        return rfc8785.dumps(form).decode()
+    except rfc8785.CanonicalizationError:
+        raise rx("RX-INVALID", "a number of the prescription has no canonical form", issue="value") from None
+
+
+def protected_header(keys: Sequence[Jwk]) -> dict[str, str]:
+    """The header to sign with: that of the first bound key, or of any ES256 key when none is bound yet."""
+    named = next((key for key in keys if _is_for_signing(key)), None)
+    return {"alg": _ALGORITHMS[named["crv"]], "kid": named["kid"]} if named else {"alg": "ES256"}
+
+
+def is_signature(text: str, signed: str, keys: Sequence[Jwk]) -> bool:
+    """Whether `text` (`header..signature`) is a JWS over exactly these bytes, by one of the keys."""
+    header, _, signature = text.partition("..")
+    if not (_is_base64url(header) and _is_base64url(signature)):
+        return False
+    try:
+        compact = jws.extract_compact(text.encode(), signed.encode())
+        said = compact.headers()
+        named = [key for key in keys if _is_for_signing(key) and key["kid"] == said.get("kid")]
+        if (
+            len(named) != 1
+            or {"crit", "b64"} & said.keys()
+            or said.get("alg") != _ALGORITHMS[named[0]["crv"]]
+        ):
+            return False
+        registry = jws.JWSRegistry(algorithms=[said["alg"]], strict_check_header=False)
+        return jws.validate_compact(compact, ECKey.import_key(dict(named[0])), registry=registry)
+    except (JoseError, ValueError, TypeError, AttributeError):
+        # joserfc assumes that the header is an object, and fails in several ways when it is not
+        return False
+
+
+def _is_for_signing(key: Jwk) -> bool:
+    return key.get("kty") == "EC" and key.get("crv") in _ALGORITHMS and key.get("use", "sig") == "sig"
+
+
+def _is_base64url(text: str) -> bool:
+    """Whether the text is the one encoding of its bytes: no second spelling of a signature passes."""
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return False
+    return bool(text) and base64.urlsafe_b64encode(data).decode().rstrip("=") == text

@@ -1,0 +1,429 @@
+"""The composition root: one function per Lambda gives its services. The only reader of the environment and the clock.
+
+Everything is made once per process and shared by the functions that run in it; `reset` forgets it, for tests. What only
+some functions need is imported where it is made: a cold start pays for its own function only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from passerelle.aws import tables
+from passerelle.aws.audit import DynamoAuditTrail
+from passerelle.aws.dynamodb import DynamoDb, in_parallel
+from passerelle.aws.journal import DynamoJournal, TableNames
+from passerelle.identifiers import Blinder
+
+if TYPE_CHECKING:
+    from passerelle.access import Caller
+    from passerelle.audit.service import AuditService
+    from passerelle.authorization.model import Jwk
+    from passerelle.authorization.service import AuthorizationService
+    from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
+    from passerelle.aws.clients import DynamoClients
+    from passerelle.aws.patients import DynamoPatientIndex
+    from passerelle.aws.prescriptions import DynamoPrescriptions
+    from passerelle.aws.records import DynamoRecordStore
+    from passerelle.documents.service import DocumentService
+    from passerelle.events import Event
+    from passerelle.fhir.transaction import TransactionService
+    from passerelle.notifications.delivery import Deliverer
+    from passerelle.notifications.dispatch import Dispatcher
+    from passerelle.notifications.ports import NotificationPorts
+    from passerelle.notifications.service import SubscriptionService
+    from passerelle.patients.identity import IdentityScheme
+    from passerelle.patients.service import PatientService
+    from passerelle.prescriptions.service import PrescriptionService
+    from passerelle.records.service import RecordService
+
+# One connection per parallel call, few quick retries: a caller waits at most 29 s at API Gateway.
+_CLIENT = Config(
+    max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=2, read_timeout=8
+)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The settings that the stack gives to every function."""
+
+    stage: str
+    documents_bucket: str
+    event_bus: str
+    deliveries_queue_url: str
+    token_key_id: str
+    index_secret_arn: str
+    public_url: str
+
+
+@cache
+def environment() -> Environment:
+    """Read the environment; raises KeyError naming the variable that is missing."""
+    return Environment(
+        stage=os.environ["STAGE"],
+        documents_bucket=os.environ["DOCUMENTS_BUCKET"],
+        event_bus=os.environ["EVENT_BUS"],
+        deliveries_queue_url=os.environ["DELIVERIES_QUEUE_URL"],
+        token_key_id=os.environ["TOKEN_KEY_ID"],
+        index_secret_arn=os.environ["INDEX_SECRET_ARN"],
+        public_url=os.environ["PUBLIC_URL"].rstrip("/"),
+    )
+
+
+@cache
+def aws(service: Any) -> Any:
+    """The client of an AWS service; clients are thread-safe."""
+    return boto3.client(service, config=_CLIENT)
+
+
+@cache
+def dynamodb() -> DynamoDb:
+    return DynamoDb(aws("dynamodb"))
+
+
+@cache
+def blinder() -> Blinder:
+    """The key of look-up hashes and page links; read once per process."""
+    answer = aws("secretsmanager").get_secret_value(SecretId=environment().index_secret_arn)
+    return Blinder(answer["SecretString"].encode())
+
+
+@cache
+def table_names() -> TableNames:
+    return TableNames(
+        clinical=os.environ[tables.CLINICAL.variable],
+        patients=os.environ[tables.PATIENTS.variable],
+        operations=os.environ[tables.OPERATIONS.variable],
+        audit=os.environ[tables.AUDIT.variable],
+        blinder=blinder,
+    )
+
+
+@cache
+def trail() -> DynamoAuditTrail:
+    return DynamoAuditTrail(dynamodb(), table_names())
+
+
+@cache
+def journal() -> DynamoJournal:
+    return DynamoJournal(dynamodb(), table_names())
+
+
+@cache
+def identity_scheme() -> IdentityScheme:
+    from passerelle.patients.identity import french_identity
+
+    return french_identity(environment().stage)
+
+
+@cache
+def patient_index() -> DynamoPatientIndex:
+    from passerelle.aws.patients import DynamoPatientIndex
+
+    return DynamoPatientIndex(dynamodb(), table_names())
+
+
+@cache
+def record_store() -> DynamoRecordStore:
+    from passerelle.aws.records import DynamoRecordStore
+
+    return DynamoRecordStore(dynamodb(), table_names())
+
+
+@cache
+def patient_service() -> PatientService:
+    from passerelle.fhir.patient import FhirPatientStore
+    from passerelle.patients.service import PatientService
+
+    return PatientService(
+        index=patient_index(),
+        store=FhirPatientStore(record_store(), identity_scheme()),
+        journal=journal(),
+        national_identifier=identity_scheme().national_identifier,
+    )
+
+
+@cache
+def record_service() -> RecordService:
+    from passerelle.records.service import RecordService
+
+    return RecordService(
+        store=record_store(),
+        people=patient_index(),
+        journal=journal(),
+        blinder=blinder(),
+        in_parallel=in_parallel,
+    )
+
+
+@cache
+def document_service() -> DocumentService:
+    from passerelle.aws.documents import S3DocumentVault
+    from passerelle.documents.service import DocumentService
+
+    vault = S3DocumentVault(aws("s3"), environment().documents_bucket)
+    return DocumentService(vault=vault, in_parallel=in_parallel)
+
+
+@cache
+def transaction_service() -> TransactionService:
+    from passerelle.fhir.transaction import TransactionService
+
+    return TransactionService(
+        records=record_service(),
+        patients=patient_service(),
+        documents=document_service(),
+        journal=journal(),
+        blinder=blinder(),
+        scheme=identity_scheme(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpWiring:
+    """What every HTTP function has."""
+
+    trail: DynamoAuditTrail
+    now: Callable[[], datetime] = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientsWiring(HttpWiring):
+    patients: PatientService
+    scheme: IdentityScheme
+
+
+@cache
+def patients() -> PatientsWiring:
+    return PatientsWiring(trail=trail(), patients=patient_service(), scheme=identity_scheme())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsWiring(HttpWiring):
+    records: RecordService
+    transactions: TransactionService
+
+
+@cache
+def records() -> RecordsWiring:
+    return RecordsWiring(trail=trail(), records=record_service(), transactions=transaction_service())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsWiring(HttpWiring):
+    records: RecordService
+    documents: DocumentService
+
+
+@cache
+def documents() -> DocumentsWiring:
+    return DocumentsWiring(trail=trail(), records=record_service(), documents=document_service())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryWiring(HttpWiring):
+    records: RecordService
+
+
+@cache
+def directory() -> DirectoryWiring:
+    return DirectoryWiring(trail=trail(), records=record_service())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditWiring(HttpWiring):
+    audit: AuditService
+
+
+@cache
+def audit() -> AuditWiring:
+    from passerelle.audit.service import AuditService
+
+    return AuditWiring(trail=trail(), audit=AuditService(trail=trail(), people=patient_index()))
+
+
+@cache
+def clients() -> DynamoClients:
+    from passerelle.aws.clients import DynamoClients
+
+    return DynamoClients(dynamodb(), table_names())
+
+
+@cache
+def authorization_service() -> AuthorizationService:
+    from passerelle.authorization.service import AuthorizationService
+    from passerelle.aws.tokens import KmsTokenKey
+
+    return AuthorizationService(clients=clients(), key=KmsTokenKey(aws("kms"), environment().token_key_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWiring:
+    authorization: AuthorizationService
+    public_url: str
+    now: Callable[[], datetime] = now
+
+
+@cache
+def token() -> TokenWiring:
+    return TokenWiring(authorization=authorization_service(), public_url=environment().public_url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizeWiring(HttpWiring):
+    authorization: AuthorizationService
+    public_url: str
+
+
+@cache
+def authorize() -> AuthorizeWiring:
+    return AuthorizeWiring(
+        trail=trail(), authorization=authorization_service(), public_url=environment().public_url
+    )
+
+
+@cache
+def deliveries() -> SqsDeliveries:
+    from passerelle.aws.bus import SqsDeliveries
+
+    return SqsDeliveries(aws("sqs"), environment().deliveries_queue_url)
+
+
+@cache
+def notification_ports() -> NotificationPorts:
+    from passerelle.aws.notifications import DynamoNotificationLog, DynamoSubscriptions
+    from passerelle.notifications.ports import NotificationPorts
+
+    return NotificationPorts(
+        subscriptions=DynamoSubscriptions(dynamodb(), table_names()),
+        log=DynamoNotificationLog(dynamodb(), table_names()),
+        deliveries=deliveries(),
+        clients=clients(),
+        people=patient_index(),
+    )
+
+
+def allows_loopback() -> bool:
+    """Whether a webhook may be on this machine: on a desk, never in Lambda, whose own API is there."""
+    return environment().stage == "dev" and "AWS_LAMBDA_RUNTIME_API" not in os.environ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionsWiring(HttpWiring):
+    subscriptions: SubscriptionService
+
+
+@cache
+def subscriptions() -> SubscriptionsWiring:
+    from passerelle.notifications.service import SubscriptionService
+
+    service = SubscriptionService(notification_ports(), journal=journal(), allow_loopback=allows_loopback())
+    return SubscriptionsWiring(trail=trail(), subscriptions=service)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayWiring:
+    bus: EventBridgeBus
+    events_of: Callable[[Mapping[str, Any]], list[Event]]
+
+
+@cache
+def relay() -> RelayWiring:
+    from passerelle.aws.bus import EventBridgeBus
+    from passerelle.aws.notifications import outbox_events
+
+    return RelayWiring(bus=EventBridgeBus(aws("events"), environment().event_bus), events_of=outbox_events)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchWiring:
+    dispatcher: Dispatcher
+    event_of: Callable[[Mapping[str, Any]], Event]
+    now: Callable[[], datetime] = now
+
+
+@cache
+def dispatch() -> DispatchWiring:
+    from passerelle.aws.notifications import envelope_event
+    from passerelle.notifications.dispatch import Dispatcher
+
+    return DispatchWiring(dispatcher=Dispatcher(notification_ports()), event_of=envelope_event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverWiring:
+    deliverer: Deliverer
+    now: Callable[[], datetime] = now
+
+
+@cache
+def deliver() -> DeliverWiring:
+    from passerelle.api.webhooks import HttpWebhooks
+    from passerelle.fhir.subscription import render_notification
+    from passerelle.notifications.delivery import Deliverer
+
+    return DeliverWiring(
+        deliverer=Deliverer(
+            notification_ports(),
+            webhooks=HttpWebhooks(allow_loopback=allows_loopback()),
+            trail=trail(),
+            render=render_notification,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundKeys:
+    """`prescriptions.ports.SignerKeys`: the keys of the caller's registration, if it is one of that professional."""
+
+    clients: DynamoClients
+
+    def keys_of(self, caller: Caller) -> Sequence[Jwk]:
+        client = self.clients.find(caller.client_id)
+        return client.jwks if client and client.professional and client.professional == caller.professional else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrescriptionsWiring(HttpWiring):
+    prescriptions: PrescriptionService
+
+
+@cache
+def prescription_store() -> DynamoPrescriptions:
+    from passerelle.aws.prescriptions import DynamoPrescriptions
+
+    return DynamoPrescriptions(dynamodb(), table_names())
+
+
+@cache
+def prescriptions() -> PrescriptionsWiring:
+    import passerelle.aws.records  # noqa: F401 - registers how versions of the record are stored
+    from passerelle.fhir.prescription import FhirClinicalRecord
+    from passerelle.prescriptions.service import PrescriptionService
+
+    service = PrescriptionService(
+        prescriptions=prescription_store(),
+        journal=journal(),
+        record=FhirClinicalRecord(),
+        people=patient_service(),
+        keys=BoundKeys(clients=clients()),
+    )
+    return PrescriptionsWiring(trail=trail(), prescriptions=service)
+
+
+def reset() -> None:
+    """Forget every client and service: the next call reads the environment again."""
+    for value in list(globals().values()):
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()

@@ -1,0 +1,180 @@
+"""Small synthetic requests: what the demonstration and the tests send."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import date
+from typing import Any, Final
+
+from local.region import IDNPS, INS_TEST
+
+PDSM: Final = "https://interop.esante.gouv.fr/ig/fhir/pdsm/StructureDefinition"
+MHD: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition"
+SNOMED: Final = "http://snomed.info/sct"
+LOINC: Final = "http://loinc.org"
+PRODUCTS: Final = "http://data.esante.gouv.fr/ansm/medicament/SpecialitePharmaceutique"
+CDA: Final = b'<?xml version="1.0" encoding="UTF-8"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>'
+
+
+def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.999.1.77.1") -> dict[str, Any]:
+    """A PDSm submission of one CDA document (IHE ITI-65, comprehensive metadata)."""
+    author = {
+        "resourceType": "Practitioner",
+        "id": "author",
+        "identifier": [{"system": IDNPS, "value": "810000000011"}],
+    }
+    source = {"resourceType": "Patient", "id": "source", "identifier": [{"system": INS_TEST, "value": "1"}]}
+    document = {
+        "resourceType": "DocumentReference",
+        "contained": [author, source],
+        "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": unique},
+        "status": "current",
+        "type": {"coding": [{"system": LOINC, "code": "11488-4"}]},
+        "category": [{"coding": [{"system": "urn:oid:2.999.5", "code": "11"}]}],
+        "subject": {"reference": subject},
+        "date": "2026-06-12T10:00:00+02:00",
+        "author": [{"reference": "#author"}],
+        "securityLabel": [
+            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"}]}
+        ],
+        "content": [
+            {
+                "attachment": {
+                    "contentType": "application/xml",
+                    "language": "fr-FR",
+                    "url": "urn:uuid:aaaaaaaa-0000-4000-8000-000000000003",
+                    "size": len(content),
+                    "hash": base64.b64encode(hashlib.sha1(content, usedforsecurity=False).digest()).decode(),
+                    "creation": "2026-06-12T10:00:00+02:00",
+                },
+                "format": {"system": "urn:oid:2.999.6", "code": "urn:ihe:iti:xds:2017:mimeTypeSufficient"},
+            }
+        ],
+        "context": {
+            "sourcePatientInfo": {"reference": "#source"},
+            "facilityType": {"coding": [{"system": SNOMED, "code": "22232009"}]},
+            "practiceSetting": {"coding": [{"system": SNOMED, "code": "394802001"}]},
+        },
+    }
+    submission_set = {
+        "resourceType": "List",
+        "contained": [author],
+        "extension": [
+            {"url": f"{MHD}/ihe-designationType", "valueCodeableConcept": {"coding": [{"code": "11"}]}},
+            {"url": f"{MHD}/ihe-sourceId", "valueIdentifier": {"value": "urn:oid:2.999.1"}},
+        ],
+        "status": "current",
+        "mode": "working",
+        "code": {
+            "coding": [
+                {"system": "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes", "code": "submissionset"}
+            ]
+        },
+        "subject": {"reference": subject},
+        "date": "2026-06-12T10:00:00+02:00",
+        "source": {"reference": "#author"},
+        "entry": [{"item": {"reference": "urn:uuid:aaaaaaaa-0000-4000-8000-000000000002"}}],
+    }
+    binary = {
+        "resourceType": "Binary",
+        "contentType": "application/xml",
+        "data": base64.b64encode(content).decode(),
+    }
+    resources = (submission_set, document, binary)
+    return {
+        "resourceType": "Bundle",
+        "meta": {"profile": [f"{PDSM}/pdsm-comprehensive-provide-document-bundle"]},
+        "type": "transaction",
+        "entry": [
+            {
+                "fullUrl": f"urn:uuid:aaaaaaaa-0000-4000-8000-00000000000{n}",
+                "resource": resource,
+                "request": {"method": "POST", "url": resource["resourceType"]},
+            }
+            for n, resource in enumerate(resources, 1)
+        ],
+    }
+
+
+def laboratory_results(identifier: str, taken_on: date) -> dict[str, Any]:
+    """A transaction of a laboratory about one person: a report with two results, by urn:uuid."""
+    report, haemoglobin, creatinine = (f"urn:uuid:bbbbbbbb-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
+    subject = {"reference": f"Patient?identifier={identifier}"}
+    when = f"{taken_on.isoformat()}T07:45:00+01:00"
+
+    def entry(full_url: str, resource: dict[str, Any]) -> dict[str, Any]:
+        request = {"method": "POST", "url": resource["resourceType"]}
+        return {"fullUrl": full_url, "resource": {**resource, "status": "final", "subject": subject}, "request": request}
+
+    def result(code: str, value: float, unit: str) -> dict[str, Any]:
+        return {
+            "resourceType": "Observation",
+            "code": {"coding": [{"system": LOINC, "code": code}]},
+            "effectiveDateTime": when,
+            "valueQuantity": {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit},
+        }
+
+    document = {
+        "resourceType": "DiagnosticReport",
+        "code": {"coding": [{"system": LOINC, "code": "11502-2"}]},
+        "effectiveDateTime": when,
+        "result": [{"reference": haemoglobin}, {"reference": creatinine}],
+    }
+    return {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [
+            entry(report, document),
+            entry(haemoglobin, result("718-7", 13.4, "g/dL")),
+            entry(creatinine, result("2160-0", 0.9, "mg/dL")),
+        ],
+    }
+
+
+def prescription(patient: str, professional: str, authored_on: date) -> dict[str, Any]:
+    """An order of one line: paracétamol 1 g, three a day for ten days; thirty units."""
+    line = {
+        "resourceType": "MedicationRequest",
+        "extension": [{"url": "https://passerelle.example/StructureDefinition/rx-ordinary-product", "valueBoolean": True}],
+        "status": "draft",
+        "intent": "order",
+        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": "60234100"}]},
+        "subject": {"reference": f"Patient/{patient}"},
+        "authoredOn": authored_on.isoformat(),
+        "requester": {"identifier": {"system": IDNPS, "value": professional}},
+        "dosageInstruction": [
+            {
+                "text": "1 comprimé 3 fois par jour pendant 10 jours",
+                "timing": {"repeat": {"frequency": 3, "period": 1, "periodUnit": "d"}},
+                "doseAndRate": [{"doseQuantity": {"value": 1, "unit": "comprimé"}}],
+            }
+        ],
+        "dispenseRequest": {
+            "quantity": {"value": 30, "unit": "comprimé"},
+            "expectedSupplyDuration": {"value": 10, "unit": "d", "system": "http://unitsofmeasure.org", "code": "d"},
+        },
+    }
+    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": line}]}
+
+
+def supply(patient: str, organisation: dict[str, Any], quantity: int) -> dict[str, Any]:
+    """What a pharmacy hands over."""
+    return {
+        "resourceType": "MedicationDispense",
+        "status": "completed",
+        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": "60234100"}]},
+        "subject": {"reference": f"Patient/{patient}"},
+        "performer": [{"actor": {"identifier": organisation}}],
+        "quantity": {"value": quantity, "unit": "comprimé"},
+    }
+
+
+def parameters(**values: Any) -> dict[str, Any]:
+    """Parameters whose names carry their type: `secret__valueString`."""
+    parts = [dict(zip(("name", kind), (name, value), strict=True)) for name, kind, value in _typed(values)]
+    return {"resourceType": "Parameters", "parameter": parts}
+
+
+def _typed(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    return [(*name.split("__", 1), value) for name, value in values.items()]  # type: ignore[misc]

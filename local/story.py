@@ -1,0 +1,354 @@
+"""The story that runs through every part of the exchange: what `passerelle demo` plays and `make bench` measures.
+
+A hospital registers a person and publishes a document, a laboratory sends results, a practice finds them, prescribes and
+is told of what happens, a pharmacy dispenses; everything leaves an access record.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import httpx
+from joserfc import jws
+from joserfc.jwk import JWKRegistry
+
+from local import samples
+from local.exchange import ExchangeClient, Jwk
+from local.region import IDNST, INS_TEST, PARTICIPANTS, ins_of, people
+from local.webhook import Webhook
+
+NUMBER: Final = 1  # of the person in the synthetic region that the story is about
+_TOPIC: Final = "https://passerelle.example/SubscriptionTopic/anything-changed"
+_CONTENT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content"
+_AUTHOR: Final = {"system": "urn:iso-astm:E1762-95:2013", "code": "1.2.840.10065.1.12.1.1"}
+
+
+class StoryError(Exception):
+    """The exchange did not do what the story tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One request of the story with its answer. `note` is what it shows, in one line."""
+
+    chapter: str
+    title: str
+    client: str
+    method: str
+    path: str
+    sent: bytes
+    status: int
+    received: bytes
+    seconds: float
+    note: str = ""
+
+
+Tell = Callable[[Step], None]
+Measured = Callable[[str], AbstractContextManager[Any]]
+
+
+class Story:
+    """Plays the story with the clients of the synthetic region; raises StoryError at the first surprise.
+
+    `measured` is entered around each request, with the step's title. Without a `webhook` nobody is notified.
+    """
+
+    def __init__(
+        self,
+        clients: Callable[[str], ExchangeClient],
+        keys: Mapping[str, Jwk],
+        tell: Tell,
+        *,
+        webhook: Webhook | None,
+        measured: Measured = lambda _: nullcontext(),
+    ) -> None:
+        self._clients = clients
+        self._keys = keys
+        self._tell = tell
+        self._webhook = webhook
+        self._measured = measured
+        self._chapter = ""
+        self._now = datetime.now(UTC)
+
+    @property
+    def today(self) -> date:
+        return self._now.astimezone(ZoneInfo("Europe/Paris")).date()
+
+    def play(self) -> None:
+        self._tokens()
+        patient = self._people()
+        if self._webhook is not None:
+            self._subscribe(self._webhook)
+        self._document(patient)
+        self._results(patient)
+        self._prescription(patient)
+        self._refusals(patient)
+        if self._webhook is not None:
+            self._notified(self._webhook)
+        self._accesses(patient)
+
+    # --- chapters ---------------------------------------------------------------------------------------------------
+
+    def _tokens(self) -> None:
+        self._chapter = "1. A system gets a token"
+        for client_id in ("hospital-a", "practice", "laboratory", "pharmacy-a", "pharmacy-b"):
+            client = self._clients(client_id)
+            began = time.perf_counter()
+            with self._measured("token"):
+                token = client.token()
+            payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+            self._tell(
+                Step(
+                    chapter=self._chapter,
+                    title="token",
+                    client=client_id,
+                    method="POST",
+                    path="/oauth2/token",
+                    sent=f"client_assertion={self._keys[client_id]['alg']} ...".encode(),
+                    status=200,
+                    received=json.dumps(payload).encode(),
+                    seconds=time.perf_counter() - began,
+                    note=f"role {payload['role']}, {payload['exp'] - payload['iat']} s",
+                )
+            )
+
+    def _people(self) -> str:
+        self._chapter = "2. A hospital registers a person, a practice finds them"
+        local, patient = next(iter(people("urn:oid:2.999.1")))
+        self._call(
+            "register (ITI-104)", "hospital-a", "PUT", f"Patient?identifier=urn:oid:2.999.1|{local}", (200, 201), patient
+        )
+        found = self._call("find by INS (ITI-78)", "practice", "GET", f"Patient?identifier={self._ins}", (200,))
+        by_date = f"Patient?birthdate={patient['birthDate']}&family=dup"
+        again = self._call("find by birth date and name", "practice", "GET", by_date, (200,))
+        dmp = self._call("DMP status (TD0.2)", "practice", "GET", f"Patient?identifier={self._ins}", (200,))
+        self._must(found.json()["total"] == again.json()["total"] == 1, "one person is found")
+        self._must(dmp.json()["entry"][0]["resource"]["active"] is True, "the shared record is open")
+        return str(found.json()["entry"][0]["resource"]["id"])
+
+    def _subscribe(self, webhook: Webhook) -> None:
+        self._chapter = "3. The practice asks to be told"
+        answer = self._call(
+            "subscribe",
+            "practice",
+            "POST",
+            "Subscription",
+            (201,),
+            {
+                "resourceType": "Subscription",
+                "status": "requested",
+                "reason": "care coordination",
+                "criteria": _TOPIC,
+                "channel": {
+                    "type": "rest-hook",
+                    "endpoint": webhook.url,
+                    "payload": "application/fhir+json",
+                    "_payload": {"extension": [{"url": _CONTENT, "valueCode": "id-only"}]},
+                },
+            },
+        )
+        webhook.secret = answer.headers["X-Passerelle-Webhook-Secret"]
+        self._must(webhook.wait_for("handshake", 30), "the handshake arrives")
+        place = f"Subscription/{answer.json()['id']}"
+        for _ in range(40):
+            if self._clients("practice").request("GET", place).json()["status"] == "active":
+                return
+            time.sleep(0.25)
+        raise StoryError("the subscription did not become active")
+
+    def _document(self, patient: str) -> None:
+        self._chapter = "4. The hospital publishes a document, the practice reads it"
+        content = samples.CDA + f"<!-- {uuid.uuid4()} -->".encode()
+        bundle = samples.submission(
+            f"Patient?identifier={self._ins}", content=content, unique=f"urn:uuid:{uuid.uuid4()}"
+        )
+        self._call("publish (ITI-65)", "hospital-a", "POST", "", (200,), bundle)
+        listed = self._call(
+            "list (ITI-67)", "practice", "GET", f"DocumentReference?patient={patient}&status=current&_count=1", (200,)
+        )
+        attachment = listed.json()["entry"][0]["resource"]["content"][0]["attachment"]
+        retrieved = self._call("retrieve (ITI-68)", "practice", "GET", attachment["url"], (200,), accept="*/*")
+        self._must(retrieved.content == content, "the same bytes come back")
+
+    def _results(self, patient: str) -> None:
+        self._chapter = "5. A laboratory sends results, the practice searches them"
+        bundle = samples.laboratory_results(self._ins, self.today)
+        self._call("transaction", "laboratory", "POST", "", (200,), bundle)
+        criteria = f"Observation?patient={patient}&code={samples.LOINC}|718-7&date=ge{self.today.year}"
+        found = self._call("search", "practice", "GET", criteria, (200,))
+        self._must(found.json()["total"] >= 1, "the result is found")
+
+    def _prescription(self, patient: str) -> None:
+        self._chapter = "6. A prescription: issued, claimed, dispensed, cancelled"
+        task, code = self._issue(patient)
+        claim = samples.parameters(accessCode__valueString=code)
+        held = self._command("claim", "pharmacy-a", f"Task/{task}/$accept", (200,), claim)
+        secret = _parameter(held.json()["entry"][0]["resource"], "secret")
+        other = self._command("claim by another pharmacy", "pharmacy-b", f"Task/{task}/$accept", (409,), claim)
+        self._must(self._organisation("pharmacy-a") not in other.text, "the refusal does not name the holder")
+        line = next(
+            entry["resource"]["id"]
+            for entry in held.json()["entry"]
+            if entry["resource"]["resourceType"] == "Task" and "partOf" in entry["resource"]
+        )
+        for title, statuses, quantity in (
+            ("dispense half", (200,), 15),
+            ("dispense the rest", (200,), 15),
+            ("dispense a third time", (409, 422), 1),
+        ):
+            holder = {"system": IDNST, "value": self._organisation("pharmacy-a")}
+            body = samples.parameters(
+                secret__valueString=secret, dispense__resource=samples.supply(patient, holder, quantity)
+            )
+            self._command(title, "pharmacy-a", f"Task/{line}/$dispense", statuses, body)
+        second, _ = self._issue(patient)
+        reason = samples.parameters(reason__valueCode="prescribing-error")
+        self._command("cancel", "practice", f"Task/{second}/$cancel", (200,), reason)
+
+    def _issue(self, patient: str) -> tuple[str, str]:
+        order = samples.prescription(patient, self._professional("practice"), self.today)
+        created = self._command("create", "practice", "Task/$create", (201,), order)
+        told = created.json()["entry"][0]["resource"]
+        task = created.headers["Location"].rpartition("/")[2]
+        prepared = self._command("prepare", "practice", f"Task/{task}/$prepare", (200,), None).json()
+        self._command("activate", "practice", f"Task/{task}/$activate", (200,), self._signed(prepared, task))
+        return task, _parameter(told, "accessCode")
+
+    def _signed(self, prepared: dict[str, Any], task: str) -> dict[str, Any]:
+        key = self._keys["practice"]
+        content = base64.b64decode(_parameter(prepared, "content"))
+        header = json.loads(base64.urlsafe_b64decode(_parameter(prepared, "protected") + "=="))
+        compact = jws.serialize_compact(header, content, JWKRegistry.import_key(dict(key)), algorithms=[key["alg"]])
+        protected, _, signature = compact.split(".")
+        who = {"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.1", "value": self._professional("practice")}}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return {
+            "resourceType": "Provenance",
+            "target": [{"reference": f"Task/{task}"}],
+            "recorded": now,
+            "agent": [{"who": who}],
+            "signature": [
+                {
+                    "type": [_AUTHOR],
+                    "when": now,
+                    "who": who,
+                    "targetFormat": "application/fhir+json",
+                    "sigFormat": "application/jose",
+                    "data": base64.b64encode(f"{protected}..{signature}".encode()).decode(),
+                }
+            ],
+        }
+
+    def _refusals(self, patient: str) -> None:
+        self._chapter = "7. What is refused, and how"
+        wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
+        self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
+        self._call("another's record", "patient-1", "GET", "Patient/0000000000000000", (404,))
+        self._call("no scope", "auditor", "GET", f"Patient/{patient}", (403,))
+        self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
+
+    def _notified(self, webhook: Webhook) -> None:
+        self._chapter = "8. The practice was told"
+        began = time.perf_counter()
+        self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
+        numbers = webhook.numbers()
+        self._must(numbers == sorted(numbers) and len(set(numbers)) == len(numbers), "no number is missing or twice")
+        self._tell(
+            Step(
+                chapter=self._chapter,
+                title="notifications",
+                client="practice",
+                method="POST",
+                path=webhook.url,
+                sent=b"",
+                status=200,
+                received=json.dumps(webhook.summary()).encode(),
+                seconds=time.perf_counter() - began,
+                note=f"{len(numbers)} events, signatures verified",
+            )
+        )
+
+    def _accesses(self, patient: str) -> None:
+        self._chapter = "9. Every access left a record"
+        found = self._call(
+            "who saw my record (ITI-81)",
+            "patient-1",
+            "GET",
+            f"AuditEvent?patient=Patient/{patient}&date=ge{self._now.date().isoformat()}&_count=20",
+            (200,),
+        )
+        self._must(len(found.json().get("entry", [])) >= 10, "the accesses of this story are there")
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _ins(self) -> str:
+        return f"{INS_TEST}|{ins_of(NUMBER)}"
+
+    def _organisation(self, client_id: str) -> str:
+        return next(each.organisation for each in PARTICIPANTS if each.id == client_id)
+
+    def _professional(self, client_id: str) -> str:
+        return next(str(each.professional) for each in PARTICIPANTS if each.id == client_id)
+
+    def _command(
+        self, title: str, client_id: str, path: str, statuses: tuple[int, ...], body: dict[str, Any] | None
+    ) -> httpx.Response:
+        return self._call(title, client_id, "POST", path, statuses, body or {"resourceType": "Parameters"}, is_command=True)
+
+    def _call(
+        self,
+        title: str,
+        client_id: str,
+        method: str,
+        path: str,
+        statuses: tuple[int, ...],
+        body: dict[str, Any] | None = None,
+        *,
+        accept: str = "application/fhir+json",
+        token: str | None = None,
+        is_command: bool = False,
+    ) -> httpx.Response:
+        client = self._clients(client_id)
+        headers = {"Accept": accept}
+        if is_command:
+            headers["Idempotency-Key"] = str(uuid.uuid4())
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        options: dict[str, Any] = {"json": body} if body is not None else {}
+        began = time.perf_counter()
+        with self._measured(title):
+            answer = client.request(method, path, headers=headers, **options)
+        self._tell(
+            Step(
+                chapter=self._chapter,
+                title=title,
+                client=client_id,
+                method=method,
+                path=answer.request.url.raw_path.decode(),
+                sent=answer.request.content,
+                status=answer.status_code,
+                received=answer.content,
+                seconds=time.perf_counter() - began,
+            )
+        )
+        self._must(answer.status_code in statuses, f"{title} answers {answer.status_code}: {answer.text[:400]}")
+        return answer
+
+    def _must(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise StoryError(f"{self._chapter}: expected that {what}")
+
+
+def _parameter(resource: dict[str, Any], name: str) -> str:
+    part = next(part for part in resource["parameter"] if part["name"] == name)
+    return str(next(value for key, value in part.items() if key.startswith("value")))

@@ -1,0 +1,123 @@
+"""An exchange in this process for tests: the synthesised template on moto, the real functions, the synthetic region."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from moto import mock_aws
+
+from local.exchange import Credentials, ExchangeClient, new_key
+from local.gateway import Gateway, Response
+from local.pump import Pump
+from local.region import PARTICIPANTS
+from local.runtime import Runtime
+from local.seed import register_clients
+from local.template import Stack
+
+HOST = "127.0.0.1:8000"
+URL = f"http://{HOST}"
+KEYS = {participant.id: new_key("EC") for participant in PARTICIPANTS}
+
+
+class _Keys(Credentials):
+    """Keys made once for all tests, in memory."""
+
+    def __init__(self) -> None:
+        self.path = None  # type: ignore[assignment]
+
+    def keys(self) -> dict[str, dict[str, Any]]:
+        return dict(KEYS)
+
+    def save(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
+        assert dict(keys) == KEYS
+
+
+class Client:
+    """A registered client; requests carry its token unless `headers` says otherwise."""
+
+    def __init__(self, exchange: Exchange, client_id: str, scope: str) -> None:
+        self.exchange = exchange
+        self.id = client_id
+        self.scope = scope
+        self._token: str | None = None
+
+    def token(self) -> str:
+        if self._token is None:
+            signer = ExchangeClient(URL, self.id, KEYS[self.id])
+            form = {
+                "grant_type": "client_credentials",
+                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                "client_assertion": signer.assertion(f"{URL}/oauth2/token"),
+                "scope": self.scope,
+            }
+            signer.http.close()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = self.exchange.gateway.request("POST", "/oauth2/token", headers, urlencode(form).encode())
+            assert answer.status == 200, answer.body
+            self._token = answer.json["access_token"]
+        return self._token
+
+    def request(self, method: str, path: str, json_body: Any = None, **headers: str) -> Response:
+        """`path` is below the FHIR base; header names with `_` for `-`."""
+        sent = {"Authorization": f"Bearer {self.token()}"}
+        body = b""
+        if json_body is not None:
+            body = json_body if isinstance(json_body, bytes) else json.dumps(json_body).encode()
+            sent["Content-Type"] = "application/fhir+json"
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.exchange.gateway.request(method, f"/fhir/{path}".rstrip("/"), sent, body)
+
+    def get(self, path: str, **headers: str) -> Response:
+        return self.request("GET", path, **headers)
+
+    def post(self, path: str, json_body: Any, **headers: str) -> Response:
+        return self.request("POST", path, json_body, **headers)
+
+    def put(self, path: str, json_body: Any, **headers: str) -> Response:
+        return self.request("PUT", path, json_body, **headers)
+
+
+class Exchange:
+    """The stack with its gateway and pump; `client` gives a registered client with all its scopes, or with some."""
+
+    def __init__(self, stack: Stack, gateway: Gateway, pump: Pump) -> None:
+        self.stack = stack
+        self.gateway = gateway
+        self.pump = pump
+        self._clients: dict[tuple[str, str], Client] = {}
+
+    def client(self, client_id: str, scope: str | None = None) -> Client:
+        scopes = scope or next(each.scopes for each in PARTICIPANTS if each.id == client_id)
+        return self._clients.setdefault((client_id, scopes), Client(self, client_id, scopes))
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Every item of a table, in wire form: for tests that look at what is stored."""
+        physical = self.stack.environment[f"{name.upper()}_TABLE"]
+        pages = self.stack.client("dynamodb").get_paginator("scan").paginate(TableName=physical)
+        return [item for page in pages for item in page["Items"]]
+
+
+@contextmanager
+def exchange_on_moto(template: Mapping[str, Any]) -> Iterator[Exchange]:
+    """A fresh exchange with its clients registered, and nobody in it."""
+    from passerelle import wiring
+
+    with mock_aws():
+        wiring.reset()
+        stack = Stack.deploy(template, parameters={"PublicUrl": URL})
+        guard = threading.RLock()  # moto is not thread-safe
+        runtime = Runtime(stack.functions, stack.environment, guard=guard)
+        runtime.load()
+        gateway = Gateway(stack.api, runtime, host=HOST, region=stack.region, account=stack.account)
+        pump = Pump(stack.sources, runtime, stack.client, region=stack.region)
+        register_clients(_Keys(), wiring.clients().register)
+        try:
+            yield Exchange(stack, gateway, pump)
+        finally:
+            gateway.close()
+            wiring.reset()

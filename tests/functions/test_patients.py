@@ -1,0 +1,168 @@
+"""The patient index over HTTP: ITI-104, ITI-78, TD0.2. Case ids are rows of the interoperability contract."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from local.region import INS_TEST, RELIABILITY
+from tests import examples
+from tests.exchange import Client, Exchange
+
+
+def register(client: Client, number: int, *, domain: str = examples.DOMAIN, **changed: Any) -> Any:
+    local, patient = examples.patient(number, domain=domain)
+    return client.put(f"Patient?identifier={domain}|{local}", {**patient, **changed})
+
+
+def keys(answer: Any) -> list[str]:
+    return [entry["resource"]["id"] for entry in answer.json.get("entry", [])]
+
+
+def test_104_1_new_changed_identical(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    created = register(hospital, 1)
+    assert (created.status, created.header("ETag")) == (201, 'W/"1"')
+    same = register(hospital, 1)
+    assert (same.status, same.header("ETag"), same.json["id"]) == (200, 'W/"1"', created.json["id"])
+    revised = register(hospital, 1, address=[{"city": "Ailleurs"}])
+    assert (revised.status, revised.header("ETag")) == (200, 'W/"2"')
+    read = exchange.client("practice").get(f"Patient/{created.json['id']}")
+    assert read.json["address"] == [{"city": "Ailleurs"}]
+    assert read.body == revised.body
+
+
+def test_104_1_idempotency_key_replays_the_answer(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    local, patient = examples.patient(19)
+    key = {"Idempotency_Key": "0f9c2d6e-5c1b-4a51-9c52-1e6b5a9f0001"}
+    first = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", patient, **key)
+    again = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", patient, **key)
+    assert (first.status, again.status) == (201, 200)  # the identical content changes nothing, key or not
+    other = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", {**patient, "active": False}, **key)
+    assert other.status == 422
+    assert hospital.get(f"Patient/{first.json['id']}").json["active"] is True
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"identifier={examples.ins(2)}",
+        f"identifier={examples.DOMAIN}|000002",
+        "birthdate=1948-02-29",
+        "birthdate=1948-02-29&family=d'œuvre",
+        "birthdate=1948-02-29&family=D OE",
+        "birthdate=1948-02-29&given=jean",
+        "birthdate=1948-02-29&gender=male",
+    ],
+)
+def test_78_2_people_are_found(exchange: Exchange, query: str) -> None:
+    key = register(exchange.client("hospital-a"), 2).json["id"]
+    practice = exchange.client("practice", "ITI-78")
+    found = practice.get(f"Patient?{query}")
+    assert found.status == 200, found.body
+    assert keys(found) == [key]
+    assert found.json["total"] == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["birthdate=1948-02-28", "birthdate=1948-02-29&gender=female", f"identifier={INS_TEST}|1"]
+)
+def test_78_2_nobody_is_found(exchange: Exchange, query: str) -> None:
+    register(exchange.client("hospital-a"), 2)
+    found = exchange.client("practice").get(f"Patient?{query}")
+    assert (found.status, found.json["total"], keys(found)) == (200, 0, [])
+
+
+def test_78_1_post_search_answers_like_get(exchange: Exchange) -> None:
+    register(exchange.client("hospital-a"), 3)
+    practice = exchange.client("practice")
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    posted = practice.request("POST", "Patient/_search", b"birthdate=2019-11-03", **form)
+    assert (posted.status, posted.json["total"]) == (200, 1)
+    assert posted.body == practice.get("Patient?birthdate=2019-11-03").body
+
+
+def test_dmp_1_the_dmp_view_tells_whether_the_record_is_open(exchange: Exchange) -> None:
+    register(exchange.client("hospital-a"), 4)
+    provisional = copy.deepcopy(examples.patient(5)[1])
+    del provisional["extension"]
+    provisional["identifier"] = provisional["identifier"][1:]
+    assert exchange.client("hospital-a").put(f"Patient?identifier={examples.DOMAIN}|000005", provisional).status == 201
+    dmp = exchange.client("practice", "TD0.2")
+    opened = dmp.get(f"Patient?identifier={examples.ins(4)}").json["entry"][0]["resource"]
+    assert opened["active"] is True
+    assert any(each["url"].endswith("dmp-rattachement-mes") for each in opened["extension"])
+    absent = dmp.get(f"Patient?identifier={examples.DOMAIN}|000005").json["entry"][0]["resource"]
+    assert absent["active"] is False
+
+
+def test_one_person_two_sources_one_record(exchange: Exchange) -> None:
+    """The same qualified INS from two organisations: two source records, one person, one record."""
+    at_a = register(exchange.client("hospital-a"), 6).json["id"]
+    at_b = register(exchange.client("hospital-b"), 6, domain="urn:oid:2.999.2").json["id"]
+    assert at_a != at_b
+    laboratory, practice = exchange.client("laboratory"), exchange.client("practice")
+    for key in (at_a, at_b):
+        assert laboratory.post("Observation", examples.observation(key)).status == 201
+    for key in (at_a, at_b):
+        assert practice.get(f"Observation?patient={key}").json["total"] == 2
+    assert sorted(keys(practice.get(f"Patient?identifier={examples.ins(6)}"))) == sorted([at_a, at_b])
+
+
+def test_unqualified_identities_are_never_linked(exchange: Exchange) -> None:
+    def provisional(domain: str) -> tuple[str, dict[str, Any]]:
+        local, patient = examples.patient(7, domain=domain)
+        patient["extension"][0]["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] = "VALI"
+        return local, patient
+
+    found = []
+    for client, domain in (("hospital-a", "urn:oid:2.999.1"), ("hospital-b", "urn:oid:2.999.2")):
+        local, patient = provisional(domain)
+        answer = exchange.client(client).put(f"Patient?identifier={domain}|{local}", patient)
+        assert answer.status == 201
+        found.append(answer.json["id"])
+    assert exchange.client("laboratory").post("Observation", examples.observation(found[0])).status == 201
+    practice = exchange.client("practice")
+    assert practice.get(f"Observation?patient={found[0]}").json["total"] == 1
+    assert practice.get(f"Observation?patient={found[1]}").json["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [pytest.param("PROV", "business-rule", id="INS-2"), pytest.param("EXCELLENT", "code-invalid", id="INS-1")],
+)
+def test_identity_rules(exchange: Exchange, status: str, code: str) -> None:
+    local, patient = examples.patient(8)
+    assert patient["extension"][0]["url"] == RELIABILITY
+    patient["extension"][0]["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] = status
+    answer = exchange.client("hospital-a").put(f"Patient?identifier={examples.DOMAIN}|{local}", patient)
+    assert answer.status == 422
+    assert answer.json["issue"][0]["code"] == code
+
+
+def test_a_patient_sees_the_own_record_and_no_other(exchange: Exchange) -> None:
+    hospital, myself = exchange.client("hospital-a"), exchange.client("patient-1")
+    mine, other = register(hospital, 1).json["id"], register(hospital, 9).json["id"]
+    assert myself.get(f"Patient/{mine}").status == 200
+    hidden, unknown = myself.get(f"Patient/{other}"), myself.get("Patient/" + "0" * 16)
+    assert (hidden.status, hidden.body) == (404, unknown.body)
+    assert hospital.post("Observation", examples.observation(other)).status == 201
+    hidden, unknown = myself.get(f"Observation?patient={other}"), myself.get("Observation?patient=" + "0" * 16)
+    assert (hidden.json["total"], "entry" in hidden.json) == (0, False)
+    assert hidden.body.replace(other.encode(), b"0" * 16) == unknown.body
+
+
+def test_an_auditor_sees_no_clinical_data(exchange: Exchange) -> None:
+    key = register(exchange.client("hospital-a"), 1).json["id"]
+    assert exchange.client("auditor").get(f"Patient/{key}").status == 403
+
+
+def test_keys_of_the_index_hold_no_trait(exchange: Exchange) -> None:
+    register(exchange.client("hospital-a"), 10)
+    for item in exchange.table("patients") + exchange.table("clinical"):
+        place = f"{item['PK']['S']} {item['SK']['S']}".lower()
+        for trait in ("muller", "müller", "anais", "2001-09-09", "20010909", "000010", "201099900001010"):
+            assert trait not in place

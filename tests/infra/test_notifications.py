@@ -1,0 +1,122 @@
+"""Nothing announced is lost silently (law 7): a dead-letter queue behind each step, and an alarm on each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from passerelle.aws.bus import SOURCE
+
+DAYS = 86_400
+
+
+def sources(stage: Any) -> dict[str, dict[str, Any]]:
+    """Function -> event source mapping."""
+    names = {
+        name: resource["Metadata"]["passerelle:function"]
+        for name, resource in stage.template["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Function"
+    }
+    mappings = stage.of("AWS::Lambda::EventSourceMapping").values()
+    return {names[mapping["FunctionName"]["Ref"]]: mapping for mapping in mappings}
+
+
+def dead_letter_queues(stage: Any) -> set[str]:
+    queues = stage.of("AWS::SQS::Queue").values()
+    redrives = [queue["RedrivePolicy"]["deadLetterTargetArn"] for queue in queues if "RedrivePolicy" in queue]
+    on_failure = sources(stage)["relay"]["DestinationConfig"]["OnFailure"]["Destination"]
+    return {arn["Fn::GetAtt"][0] for arn in (*redrives, on_failure)}
+
+
+def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -> None:
+    queues = stage.of("AWS::SQS::Queue")
+    dead = dead_letter_queues(stage)
+    for name, queue in queues.items():
+        if name in dead:
+            assert queue["MessageRetentionPeriod"] == 14 * DAYS
+            continue
+        target = queues[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == 6
+        assert target.get("FifoQueue") == queue.get("FifoQueue")
+        assert target["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
+
+
+def test_every_batch_fails_record_by_record(stage: Any) -> None:
+    assert sources(stage).keys() == {"relay", "dispatch", "deliver"}
+    for name, mapping in sources(stage).items():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
+
+
+def test_the_relay_sees_outbox_items_only_and_gives_up_into_its_queue(stage: Any) -> None:
+    relay = sources(stage)["relay"]
+    (given,) = relay["FilterCriteria"]["Filters"]
+    assert json.loads(given["Pattern"]) == {
+        "eventName": ["INSERT"],
+        "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "O#"}]}}},
+    }
+    assert relay["BisectBatchOnFunctionError"] is True
+    assert relay["StartingPosition"] == "TRIM_HORIZON"
+    assert 0 < relay["MaximumRecordAgeInSeconds"] < DAYS, "a stream keeps records for a day"
+    assert relay["DestinationConfig"]["OnFailure"]["Destination"]
+
+
+def test_a_message_stays_hidden_while_its_function_works(stage: Any) -> None:
+    queues, functions = stage.of("AWS::SQS::Queue"), stage.of("AWS::Lambda::Function")
+    for mapping in sources(stage).values():
+        source = mapping["EventSourceArn"]["Fn::GetAtt"][0]
+        if source in queues:
+            function = functions[mapping["FunctionName"]["Ref"]]
+            assert queues[source]["VisibilityTimeout"] >= 6 * function["Timeout"]
+
+
+def test_deliveries_are_ordered_per_subscription_and_numbered_by_us(stage: Any) -> None:
+    (name,) = (
+        n for n in stage.of("AWS::SQS::Queue") if "Deliveries" in n and n not in dead_letter_queues(stage)
+    )
+    queue = stage.of("AWS::SQS::Queue")[name]
+    assert queue["FifoQueue"] is True
+    assert queue["ContentBasedDeduplication"] is False
+    assert (queue["DeduplicationScope"], queue["FifoThroughputLimit"]) == (
+        "messageGroup",
+        "perMessageGroupId",
+    )
+
+
+def test_every_event_goes_to_the_queue_and_to_the_archive(stage: Any) -> None:
+    (rule,) = stage.of("AWS::Events::Rule").values()
+    (archive,) = stage.of("AWS::Events::Archive").values()
+    assert rule["EventPattern"] == archive["EventPattern"] == {"source": [SOURCE]}
+    (target,) = rule["Targets"]
+    assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0] in dead_letter_queues(stage)
+    (name,) = stage.of("AWS::Events::Rule")
+    allowed = [
+        statement["Resource"]
+        for policy in stage.of("AWS::SQS::QueuePolicy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement.get("Condition") == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [name, "Arn"]}}}
+    ]
+    assert sorted(allowed, key=str) == sorted([target["Arn"], target["DeadLetterConfig"]["Arn"]], key=str)
+
+
+def test_there_is_an_alarm_on_everything_that_must_not_happen(stage: Any) -> None:
+    (topic,) = stage.of("AWS::SNS::Topic")
+    watched: dict[str, set[str]] = {}
+    for alarm in stage.of("AWS::CloudWatch::Alarm").values():
+        assert alarm["AlarmActions"] == [{"Ref": topic}]
+        watched.setdefault(alarm["MetricName"], set()).add(json.dumps(alarm["Dimensions"]))
+    for queue in dead_letter_queues(stage):
+        assert any(f'"{queue}"' in each for each in watched["ApproximateNumberOfMessagesVisible"]), queue
+    for function in stage.of("AWS::Lambda::Function"):
+        assert any(f'"{function}"' in each for each in watched["Errors"]), function
+    assert any("Relay" in each for each in watched["IteratorAge"])
+    assert watched["5XXError"]
+
+
+def test_alarms_reach_the_encrypted_topic(stage: Any) -> None:
+    (policy,) = stage.of("AWS::SNS::TopicPolicy").values()
+    senders = [s["Principal"] for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    assert senders == [{"Service": "cloudwatch.amazonaws.com"}]
+    (key,) = (k for k in stage.of("AWS::KMS::Key").values() if "no health data" in k["Description"])
+    users = json.dumps([statement["Principal"] for statement in key["KeyPolicy"]["Statement"]])
+    assert "cloudwatch.amazonaws.com" in users
+    assert "events.amazonaws.com" in users

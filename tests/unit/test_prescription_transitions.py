@@ -1,0 +1,223 @@
+"""The interpreter of the transition table, and the guards: complete, disjoint, in the contract's order."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+
+from passerelle.prescriptions import history
+from passerelle.prescriptions.errors import CATALOGUE, rx
+from passerelle.prescriptions.guards import GUARDS, Situation
+from passerelle.prescriptions.model import ClaimRecord, Group, HistoryEvent, Line, Prescription
+from passerelle.prescriptions.numbers import digest
+from passerelle.prescriptions.service import SERVED
+from passerelle.prescriptions.transitions import STATES, Transitions
+
+STATUSES = {code: entry.statuses[0] for code, entry in CATALOGUE.items()}
+TABLE = Transitions(statuses=STATUSES)
+SERVED_ROWS = [row for row in TABLE.rows if set(row.operations) & set(SERVED)]
+NOW = 1_772_443_800_000
+TODAY = date(2026, 3, 2)
+
+GROUP = Group(
+    id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2s",
+    base_url="https://exchange.example/fhir",
+    number="7K3M9QX2V5T8R1HNB4J1",
+    patient="7q2k9c4m1xw8z0ab",
+    prescriber="810000000011",
+    practice="1990000037",
+    authored_on=TODAY,
+    created_at="2026-03-02T09:00:00+00:00",
+    updated_at="2026-03-02T09:00:00+00:00",
+    code_hash=digest("code"),
+    version=3,
+    head=history.ORIGIN,
+    events=0,
+)
+LINE = Line(
+    number=1,
+    state="R",
+    version=3,
+    request_id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2t",
+    request="{}",
+    request_version=1,
+    product="s|61234567",
+    unit="",
+    is_substitutable=True,
+    is_declared_ordinary=True,
+    is_marked_secure=False,
+    fills=1,
+    per_fill=90,
+    total=90,
+    units_per_day="3",
+    valid_until=None,
+    fill_no=1,
+    remaining_fill=90,
+    remaining_total=90,
+    not_before=TODAY,
+    expires_on=date(2026, 6, 2),
+)
+
+
+def situation(line: Line, claims: tuple[ClaimRecord, ...] = (), **facts: Any) -> Situation:
+    prescription = Prescription(group=GROUP, lines=(line,), claims=claims)
+    known: dict[str, Any] = {"now": NOW, "today": TODAY, "organisation": "pharmacy-a", **facts}
+    return Situation(prescription=prescription, line=line, **known)
+
+
+def test_every_guard_of_a_served_operation_is_known() -> None:
+    asked = {name for row in SERVED_ROWS for name in (*row.given, *row.requires)}
+    asked |= {
+        guard
+        for row in SERVED_ROWS
+        for cells in row.cells.values()
+        for cell in cells
+        for guard in cell.guards
+    }
+    assert {name for name in asked if TABLE.guards[name].tier == "T1"} <= GUARDS.keys()
+
+
+def test_every_code_of_the_table_is_in_the_catalogue() -> None:
+    codes = {cell.error for row in TABLE.rows for cells in row.cells.values() for cell in cells if cell.error}
+    assert codes | {guard.fails for guard in TABLE.guards.values() if guard.fails} <= CATALOGUE.keys()
+
+
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_a_refusal_has_status_and_issue_of_the_catalogue(code: str) -> None:
+    error = rx(code, leaseUntil="2026-03-02")
+    assert error.status in CATALOGUE[code].statuses
+    assert error.issues[0].code in CATALOGUE[code].issues
+    assert error.issues[0].details is not None
+    assert error.issues[0].details.code == code
+    assert error.issues[0].diagnostics.endswith("(leaseUntil=2026-03-02)")
+
+
+def test_the_effective_state_applies_each_rule_once_in_order() -> None:
+    rules = {
+        ("C", True, False): "R",
+        ("P", True, False): "O",
+        ("Q", True, False): "K",
+        ("C", True, True): "X",
+        ("P", True, True): "X",
+        ("Q", True, True): "K",
+        ("R", False, True): "X",
+        ("C", False, True): "C",
+        ("F", True, True): "F",
+        ("D", True, True): "D",
+    }
+    for (state, lease, validity), expected in rules.items():
+        holding = {"lease-over": lease, "validity-over": validity}
+        assert TABLE.effective(state, holding.__getitem__) == expected
+
+
+CLAIM = ClaimRecord(line=1, fence=2, owner="pharmacy-a", secret_hash=digest("a"), taken_at=NOW - 1)
+OLDER = ClaimRecord(line=1, fence=1, owner="pharmacy-b", secret_hash=digest("b"), taken_at=NOW - 2)
+
+
+@pytest.mark.parametrize("lease", [-1, 0, 1])
+@pytest.mark.parametrize("state", "CPQ")
+@pytest.mark.parametrize(("caller", "secret"), [("pharmacy-a", "a"), ("pharmacy-b", "b")])
+def test_exactly_one_variant_applies(state: str, caller: str, secret: str, lease: int) -> None:
+    line = replace(
+        LINE,
+        state=state,
+        owner="pharmacy-a",
+        secret_hash=digest("a"),
+        fence=2,
+        lease_until=NOW + lease,
+        fills=2,
+    )
+    line = replace(line, total=180, remaining_total=180)
+    for recover, quantity, fill in itertools.product((False, True), (1, 90, 91), (1, 2)):
+        facts = situation(
+            replace(line, fill_no=fill),
+            (OLDER, CLAIM),
+            organisation=caller,
+            secret=secret,
+            recover=recover,
+            quantity=quantity,
+        )
+        for operation in ("$accept", "$dispense", "$reject"):
+            rows = [row for row in TABLE.rows_of(operation) if all(map(facts.holds, row.given))]
+            assert len(rows) == 1, (operation, [row.id for row in rows])
+
+
+def test_checks_come_in_the_order_of_the_contract() -> None:
+    refusals = ["RX-INVALID", "RX-SECRET", "RX-NOT-CLAIMED", "RX-VERSION"]
+    waiting = situation(
+        replace(LINE, state="O", fence=2), (replace(CLAIM, ended="given-back"),), secret="a", quantity=1
+    )
+    known = dict.fromkeys(GUARDS, True) | {"caller-claim-stale": False, "q-above-remaining": False}
+    known |= {"q-equals-remaining": False, "positive-quantity": False, "secret-known": False}
+    for expected in refusals[:3]:
+        cell = TABLE.decide("$dispense", "O", known.__getitem__, is_current=False)
+        assert cell.error == expected
+        known |= {"RX-INVALID": {"positive-quantity": True}, "RX-SECRET": {"secret-known": True}}.get(
+            expected, {}
+        )
+    assert TABLE.decide("$dispense", "P", known.__getitem__, is_current=False).error == "RX-VERSION"
+    known["substitution-ok"] = False
+    assert TABLE.decide("$dispense", "P", known.__getitem__, is_current=False).error == "RX-VERSION"
+    assert TABLE.decide("$dispense", "P", known.__getitem__).error == "RX-SUBSTITUTION"
+    assert TABLE.decide("$dispense", "O", waiting.holds, is_current=False).error == "RX-NOT-CLAIMED"
+
+
+def test_guards_of_tiers_that_are_not_built_are_not_asked() -> None:
+    asked: list[str] = []
+
+    def holds(name: str) -> bool:
+        asked.append(name)
+        return True
+
+    assert TABLE.decide("$activate", "D", holds).next == "R"
+    assert "narcotics-gate" in asked
+    assert not {name for name in asked if TABLE.guards[name].tier != "T1"}
+
+
+def test_a_signature_is_checked_only_when_nothing_before_refuses() -> None:
+    def fail() -> bool:
+        raise AssertionError("asked")
+
+    active = situation(LINE, roles=frozenset({"prescriber"}), has_valid_signature=fail)
+    active = replace(active, organisation=GROUP.practice, professional=GROUP.prescriber)
+    assert TABLE.decide("$activate", "R", active.holds).error == "RX-STATE"
+    assert TABLE.decide("$activate", "R", situation(LINE, has_valid_signature=fail).holds).error == "RX-ROLE"
+
+
+@pytest.mark.parametrize("row", SERVED_ROWS, ids=lambda row: row.id)
+def test_every_state_has_a_cell(row: Any) -> None:
+    assert row.cells.keys() == STATES.keys()
+
+
+def test_a_chain_shows_any_change() -> None:
+    events: list[HistoryEvent] = []
+    head = history.ORIGIN
+    for number in range(1, 4):
+        event = HistoryEvent(
+            prescription=GROUP.id,
+            number=number,
+            operation="$accept",
+            at="2026-03-02T09:00:00+00:00",
+            organisation="1990000052",
+            role="pharmacy",
+            moves=("1:R>C",),
+            previous=head,
+            hash="",
+        )
+        event = replace(event, hash=history.hash_of(event))
+        head = event.hash
+        events.append(event)
+    assert history.is_unbroken(events, head)
+    assert history.is_unbroken([], history.ORIGIN)
+    assert not history.is_unbroken(events[:2], head)
+    assert not history.is_unbroken(events[1:], head)
+    assert not history.is_unbroken([events[1], events[0], events[2]], head)
+    for place, changed in itertools.product(
+        range(3), ({"moves": ("1:R>K",)}, {"organisation": "x"}, {"at": "y"})
+    ):
+        forged = [replace(each, **changed) if n == place else each for n, each in enumerate(events)]  # type: ignore[arg-type]
+        assert not history.is_unbroken(forged, head)
