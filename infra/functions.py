@@ -77,15 +77,16 @@ HTTP_SECONDS: Final = 28
 _READ = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
 _WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 
-_CLINICAL_READ = Grant(on="clinical", actions=_READ)
-_CLINICAL = Grant(on="clinical", actions=(*_READ, *_WRITE, "dynamodb:ConditionCheckItem"))
+_RECORD_READ = Grant(on="clinical", actions=_READ)
+_RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
 _PERSON = Grant(on="clinical", actions=("dynamodb:GetItem",))
-_PATIENTS_READ = Grant(on="patients", actions=_READ)
-_PATIENTS = Grant(on="patients", actions=(*_READ, *_WRITE))
+_INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
+_OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
+_INDEX = Grant(
+    on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query")
+)
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
-_DOCUMENTS_READ = Grant(on="documents", actions=("s3:GetObject",))
-_DOCUMENTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
 
@@ -98,41 +99,62 @@ def _http(
         trigger=Http(public=public),
         memory_mb=memory_mb,
         timeout_seconds=HTTP_SECONDS,
-        grants=(*grants, _AUDIT, _INDEX_SECRET),
+        grants=grants,
     )
 
 
 FUNCTIONS: Final = (
-    _http("patients", "Patient: register, search, read", _CLINICAL, _PATIENTS, _ANSWERS),
+    _http("patients", "Patient: register, search, read", _RECORD, _INDEX, _ANSWERS, _AUDIT, _INDEX_SECRET),
     _http(
         "documents",
         "DocumentReference, List: search; Binary: read",
-        _CLINICAL_READ,
-        _PATIENTS_READ,
-        _DOCUMENTS_READ,
+        _RECORD_READ,
+        _INDEX_READ,
+        Grant(on="documents", actions=("s3:GetObject",)),
+        _AUDIT,
+        _INDEX_SECRET,
     ),
     _http(
         "records",
         "clinical resource types and transactions",
-        _CLINICAL,
-        _PATIENTS,
+        _RECORD,
+        _INDEX,
         _ANSWERS,
-        _DOCUMENTS,
+        Grant(on="documents", actions=("s3:PutObject",)),
+        _AUDIT,
+        _INDEX_SECRET,
         memory_mb=1769,  # one full CPU: transactions parse and validate every entry
     ),
-    _http("prescriptions", "e-prescription operations", _CLINICAL, _PATIENTS_READ, _ANSWERS, _DOCUMENTS),
-    _http("directory", "Organization, Practitioner: read, search", _CLINICAL_READ),
+    _http(
+        "prescriptions",
+        "e-prescription operations",
+        _RECORD,
+        _OWN_RECORD,
+        _ANSWERS,
+        _AUDIT,
+        _INDEX_SECRET,
+    ),
+    _http(
+        "directory", "Organization, Practitioner: read, search", _RECORD_READ, _AUDIT, _INDEX_SECRET
+    ),
     _http(
         "subscriptions",
         "Subscription: create, read, delete",
-        Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:Query", *_WRITE)),
+        Grant(
+            on="operations",
+            actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+        ),
         _PERSON,
+        Grant(on="deliveries", actions=("sqs:SendMessage",)),
+        _AUDIT,
     ),
     _http(
         "audit",
         "AuditEvent: search, read",
-        Grant(on="audit", actions=("dynamodb:GetItem", "dynamodb:Query")),
-        Grant(on="patients", actions=("dynamodb:Query",)),
+        Grant(on="audit", actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query")),
+        _PERSON,
+        _OWN_RECORD,
+        _INDEX_SECRET,
     ),
     _http(
         "token",
@@ -175,25 +197,19 @@ FUNCTIONS: Final = (
             ),
             _PERSON,
             Grant(on="deliveries", actions=("sqs:SendMessage",)),
-            _INDEX_SECRET,
         ),
     ),
     FunctionSpec(
         name="deliver",
         purpose="posts notifications to the subscribers' webhooks",
-        trigger=Queue(name="deliveries", batch_size=10),
+        trigger=Queue(name="deliveries", batch_size=1),  # one slow endpoint must not keep another's batch waiting
         memory_mb=512,
-        timeout_seconds=120,
+        timeout_seconds=30,
         grants=(
-            Grant(
-                on="operations",
-                actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"),
-            ),
-            Grant(on="clinical", actions=("dynamodb:GetItem", "dynamodb:Query")),
-            Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query")),
+            Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")),
+            _PERSON,
             _AUDIT,
             Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility",)),
-            _INDEX_SECRET,
         ),
     ),
 )

@@ -96,8 +96,7 @@ class RestApi:
     failures: Mapping[str, Rendering]
 
     def find(self, method: str, path: str) -> tuple[ApiRoute, dict[str, str]] | None:
-        """The route of a request, by its path as sent; the most specific resource wins, whatever its
-        methods."""
+        """The route of a request, by its path as sent; the most specific resource decides alone."""
         segments = path.removeprefix("/").removesuffix("/").split("/")
         resource: str | None = None
         for route in self.routes:

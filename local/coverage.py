@@ -1,6 +1,7 @@
 """What the loader leaves out, and why: the whole list. A key is a type, `service::*`, or `type.property`.
 
-Whatever is neither here nor implemented (`resources.py`, `api.py`, `runtime.py`, `pump.py`) is an error.
+Of bucket policies only what they allow is made, see `resources.py`. Whatever is neither here nor implemented
+(`resources.py`, `api.py`, `runtime.py`, `pump.py`) is an error.
 """
 
 from __future__ import annotations
@@ -18,31 +19,24 @@ IGNORED: Final[Mapping[str, str]] = {
     "AWS::IAM::*": _NO_IAM,
     "AWS::Lambda::Permission": _NO_IAM,
     "AWS::Lambda::Function.Role": _NO_IAM,
-    "AWS::ApiGateway::Authorizer.AuthorizerCredentials": _NO_IAM,
     "AWS::ApiGateway::Account": _NO_OPERATIONS,
     "AWS::CloudWatch::*": _NO_OPERATIONS,
     "AWS::Logs::*": _NO_OPERATIONS,
     "AWS::Lambda::Function.LoggingConfig": _NO_OPERATIONS,
-    "AWS::Lambda::Function.TracingConfig": _NO_OPERATIONS,
     "AWS::ApiGateway::Stage.AccessLogSetting": _NO_OPERATIONS,
     "AWS::ApiGateway::Stage.TracingEnabled": _NO_OPERATIONS,
     "AWS::WAFv2::*": _NO_EDGE,
     "AWS::ApiGateway::Stage.MethodSettings": _NO_EDGE,
-    "AWS::ApiGateway::RestApi.DisableExecuteApiEndpoint": _NO_EDGE,
     "AWS::ApiGateway::RestApi.EndpointAccessMode": _NO_EDGE,
     "AWS::ApiGateway::RestApi.EndpointConfiguration": _NO_EDGE,
     "AWS::ApiGateway::RestApi.SecurityPolicy": _NO_EDGE,
-    "AWS::ApiGateway::RestApi.Policy": _NO_EDGE,
     "AWS::ApiGateway::Deployment": _NO_DEPLOYMENT,
     "AWS::Lambda::LayerVersion": _NO_PACKAGING,
     "AWS::Lambda::Function.Layers": _NO_PACKAGING,
     "AWS::Lambda::Function.Code": _NO_PACKAGING,
     "AWS::Lambda::Function.Runtime": _NO_PACKAGING,
     "AWS::Lambda::Function.Architectures": _NO_PACKAGING,
-    "AWS::Lambda::Function.KmsKeyArn": "the environment is the process's own",
-    "AWS::Lambda::Function.ReservedConcurrentExecutions": "one process serves everything",
     "AWS::KMS::Key.PendingWindowInDays": "says how long a deletion waits; nothing is deleted",
-    "AWS::CDK::Metadata": "about the tool that wrote the template",
 }
 _ANYWHERE: Final[Mapping[str, str]] = {"Tags": "labels for cost and inventory"}
 

@@ -105,8 +105,8 @@ class _Poller(Protocol):
     def poll(self, pause: Pause | None) -> int:
         """Take one batch, if there is one; returns how many records were taken, whatever became of them.
 
-        `pause` waits for seconds, where there is something to wait for, and is true once it is time to stop; without
-        it, nothing is waited for.
+        `pause` waits for seconds, where there is something to wait for, and is true once it is time to stop;
+        without it, nothing is waited for.
         """
         ...
 
@@ -299,8 +299,7 @@ class _StreamPoller:
 
 
 class Pump:
-    """Drives every mapping, in threads (`start`, `stop`) or, for tests, in the caller's
-    (`run_until_idle`)."""
+    """Drives every mapping: in threads (`start`, `stop`), or in the caller's for tests (`run_until_idle`)."""
 
     def __init__(
         self,

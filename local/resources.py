@@ -45,8 +45,7 @@ class Properties:
             yield Properties(f"{self.owner}.{name}[{index}]", each)
 
     def renamed(self, **names: str) -> dict[str, Any]:
-        """The properties that are there, under the API's names: `renamed(ID="Id")` takes Id and calls it
-        ID."""
+        """What is there of these properties, under the API's names: `renamed(ID="Id")` gives Id as ID."""
         return {to: self._left.pop(name) for to, name in names.items() if name in self._left}
 
     def __bool__(self) -> bool:

@@ -38,8 +38,7 @@ class Server:
         return f"http://{LOOPBACK}:{self.port}"
 
     def start(self, app: Any, *, lifespan: Literal["on", "off"] = "off") -> None:
-        """Serve `app` until `stop`; returns when it is ready to answer. Raises RuntimeError if it does not
-        start."""
+        """Serve `app` until `stop`; returns when it answers. Raises RuntimeError if it does not start."""
         config = uvicorn.Config(
             app,
             interface="asgi3",

@@ -114,8 +114,7 @@ class LocalStack:
 
 
 def isolate(endpoint: str) -> None:
-    """Point the AWS settings of this process at `endpoint`, and nowhere else, whatever the machine is set up
-    for."""
+    """Point the AWS settings of this process at `endpoint` alone, whatever the machine is set up for."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     no_proxy = ",".join(

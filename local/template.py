@@ -80,8 +80,7 @@ class ChangedError(TemplateError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A template brought up. `environment` is what every function has; `client` gives the clients it was made
-    with."""
+    """A template brought up. `environment` is that of every function; `client` gives the clients used."""
 
     resources: Mapping[str, Made]
     outputs: Mapping[str, str]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 from moto import mock_aws
 
 from local.exchange import Credentials, ExchangeClient, new_key
@@ -17,7 +18,9 @@ from local.pump import Pump
 from local.region import PARTICIPANTS
 from local.runtime import Runtime
 from local.seed import register_clients
+from local.story import Step, Story
 from local.template import Stack
+from local.webhook import Webhook
 
 HOST = "127.0.0.1:8000"
 URL = f"http://{HOST}"
@@ -35,6 +38,31 @@ class _Keys(Credentials):
 
     def save(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         assert dict(keys) == KEYS
+
+
+class GatewayTransport(httpx.BaseTransport):
+    """httpx over the gateway in this process."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = self._gateway.request(
+            request.method, request.url.raw_path.decode(), list(request.headers.multi_items()), request.read()
+        )
+        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body, request=request)
+
+
+class PumpedWebhook(Webhook):
+    """A subscriber on loopback; waiting for a notification feeds the events on, in this thread."""
+
+    def __init__(self, pump: Pump) -> None:
+        super().__init__()
+        self._pump = pump
+
+    def wait_for(self, text: str, seconds: float) -> bool:
+        self._pump.run_until_idle()
+        return super().wait_for(text, 1)
 
 
 class Client:
@@ -94,6 +122,22 @@ class Exchange:
     def client(self, client_id: str, scope: str | None = None) -> Client:
         scopes = scope or next(each.scopes for each in PARTICIPANTS if each.id == client_id)
         return self._clients.setdefault((client_id, scopes), Client(self, client_id, scopes))
+
+    def play(self, tell: Callable[[Step], None] = lambda _: None, **options: Any) -> None:
+        """Play the story of the demonstration in this process; raises StoryError."""
+
+        def client(client_id: str) -> ExchangeClient:
+            scopes = next(each.scopes for each in PARTICIPANTS if each.id == client_id)
+            key = (client_id, "story")
+            if key not in made:
+                made[key] = ExchangeClient(
+                    URL, client_id, KEYS[client_id], scope=scopes, transport=GatewayTransport(self.gateway)
+                )
+            return made[key]
+
+        made: dict[tuple[str, str], ExchangeClient] = {}
+        with PumpedWebhook(self.pump) as webhook:
+            Story(client, KEYS, tell, webhook=webhook, **options).play()
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Every item of a table, in wire form: for tests that look at what is stored."""

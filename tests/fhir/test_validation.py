@@ -18,7 +18,7 @@ from passerelle.errors import Invalid, Issue, PasserelleError
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.definitions import definition
 from passerelle.fhir.index import RECORD_TYPES, entry_of
-from passerelle.fhir.validation import MAX_ISSUES, validate
+from passerelle.fhir.validation import MAX_ISSUES, prepare, validate
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DIV = '<div xmlns="http://www.w3.org/1999/xhtml">'
@@ -384,6 +384,13 @@ def test_our_examples_are_valid(example: Path) -> None:
     resource = fhir_json.loads(example.read_bytes())
     if isinstance(resource, dict) and "resourceType" in resource:
         assert faults(resource) == (200, [])
+
+
+def test_what_was_prepared_is_not_read_again() -> None:
+    prepare("Observation")
+    before = definition.cache_info().misses
+    validate(observation(valueQuantity={"value": 1}, effectiveTiming={"event": ["2024"]}))
+    assert definition.cache_info().misses == before
 
 
 # --- how faults are told ------------------------------------------------------------------------------------

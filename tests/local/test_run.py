@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,10 @@ def _ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
 
 def _listening(process: int) -> set[str]:
     """Local addresses on which a process listens, from Linux's /proc."""
-    names = [str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()]
+    names = []
+    for each in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            names.append(str(each.readlink()))
     inodes = {name.removeprefix("socket:[").removesuffix("]") for name in names if name.startswith("socket:")}
     found = set()
     for table in ("tcp", "tcp6"):

@@ -122,6 +122,15 @@ def test_bounds_narrow_what_is_read() -> None:
     assert sort_bounds(query) == ("202403140000", "202403142359")
 
 
+def test_a_query_that_contradicts_itself_has_bounds_in_order() -> None:
+    days = [
+        Criterion(name="date", alternatives=(DateIs("eq", f"{d}000000", f"{d}235959"),))
+        for d in (20240314, 20240101)
+    ]
+    query = Query(type="Observation", criteria=tuple(days), sort_date="date")
+    assert sort_bounds(query) == ("202403140000", "202403140000")
+
+
 def test_a_period_that_began_before_the_bound_is_still_read() -> None:
     since = Criterion(name="date", alternatives=(DateIs("ge", "20240314000000", "20240314235959"),))
     assert sort_bounds(Query(type="Encounter", criteria=(since,), sort_date="date")) is None
@@ -172,6 +181,7 @@ def test_tokens(token: TokenIs, value: str, expected: bool) -> None:
         ("1", "https://elsewhere.example/fhir/Encounter/1", False),
         ("https://elsewhere.example/fhir/Encounter/1", "https://elsewhere.example/fhir/Encounter/1", True),
         ("1", "|urn:x|1", False),
+        ("1", "|urn:x|2024/1", False),
     ],
 )
 def test_references(target: str, value: str, expected: bool) -> None:
@@ -197,6 +207,10 @@ def test_logical_references() -> None:
 def test_strings(text: str, how: str, expected: bool) -> None:
     assert holds("LEFÈVRE", TextIs(text, how)) is expected  # type: ignore[arg-type]
 
+
+@pytest.mark.parametrize("how", ["starts", "contains"])
+def test_punctuation_alone_finds_nothing(how: str) -> None:
+    assert not holds("LEFÈVRE", TextIs("-", how))  # type: ignore[arg-type]
 
 
 # --- criteria -----------------------------------------------------------------------------------------------

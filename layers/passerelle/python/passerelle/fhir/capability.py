@@ -1,8 +1,7 @@
-"""The capability statement: what this server does, computed from the routes that do it (FHIR R4 section 2.21,
-3.1.0.9).
+"""The capability statement: what this server does, computed from the routes that do it.
 
-Nothing is listed that no route serves. The statement is a function of the release: the same routes give the
-same bytes, so that it can be fixed when the stack is synthesised.
+FHIR R4 sections 2.21 and 3.1.0.9. Nothing is listed that no route serves. The statement is a function of the
+release: the same routes give the same bytes, so that it can be fixed when the stack is synthesised.
 """
 
 from __future__ import annotations
@@ -15,7 +14,13 @@ from passerelle.fhir.index import RECORD_TYPES
 VERSION = "0.1.0"
 RELEASED = "2026-11-22"
 
-_DEFINITIONS = "http://hl7.org/fhir"
+_BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
+# Operations that a guide defines; the others are the exchange's own.
+_DEFINED = {
+    ("Subscription", "events"): f"{_BACKPORT}/backport-subscription-events",
+    ("Subscription", "status"): f"{_BACKPORT}/backport-subscription-status",
+}
+_OWN = "https://passerelle.example/OperationDefinition"
 _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _PURPOSE = "Passerelle: health information exchange, one record per person"
 _ACCESS = (
@@ -158,8 +163,8 @@ def _search(name: str) -> dict[str, str]:
 
 def _operation(resource: str | None, name: str) -> dict[str, str]:
     code = name.removeprefix("$")
-    of = f"{resource}-{code}" if resource else code
-    return {"name": code, "definition": f"{_DEFINITIONS}/OperationDefinition/{of}"}
+    own = f"{_OWN}/{resource}-{code}" if resource else f"{_OWN}/{code}"
+    return {"name": code, "definition": _DEFINED.get((resource or "", code), own)}
 
 
 def _listed(name: str, items: list[Any]) -> dict[str, Any]:

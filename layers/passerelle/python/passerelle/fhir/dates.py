@@ -1,5 +1,4 @@
-"""FHIR dates as ranges of seconds: `2024-03` is all of March, `2024-03-14T07:30+01:00` the sixty seconds of a
-minute.
+"""FHIR dates as ranges of seconds: `2024-03` is all of March, `2024-03-14T07:30Z` the seconds of a minute.
 
 FHIR R4 sections 2.24.0.1 (syntax) and 3.1.1.4.5 (implicit ranges). Ranges are `lo, hi`, UTC, yyyymmddHHMMSS,
 as `records/search.py` compares them. A date without a time zone is read as UTC, in resources and in queries

@@ -1,5 +1,4 @@
-"""What FHIR R4 says of each type: its elements, their types, cardinalities, required codes and reference
-targets.
+"""What FHIR R4 says of each type: elements, their types and cardinalities, required codes, reference targets.
 
 Read from the models of fhir.resources R4B (R4 4.0.1 and R4B 4.3.0 are the same for every clinical type but
 for the corrections below) and only from their declarations: a model is imported on first use, never built, so

@@ -1,5 +1,4 @@
-"""What each stored resource type is searched by: one row a type, as data, and the reading of a resource by
-its row.
+"""What each stored resource type is searched by: one row a type, as data, and how a resource is read by it.
 
 A new clinical type is one row here. Parameters are those of FHIR R4 (section 3.1.1 and each type's page), for
 documents those of IHE MHD 4.2 (ITI-66, ITI-67). Not offered, because one resource could fill an entry:

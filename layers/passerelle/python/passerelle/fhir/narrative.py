@@ -1,5 +1,4 @@
-"""The XHTML of a narrative: what FHIR allows in it, so that no text from outside runs as a script in a
-viewer.
+"""The XHTML of a narrative: what FHIR allows in it, so that no text from outside runs as a script.
 
 FHIR R4 section 2.31, invariants txt-1 (elements and attributes) and txt-2 (some content).
 """

@@ -73,6 +73,7 @@ _COUNTED = {
     "when",
     "timeOfDay",
 }  # what a daily amount follows from
+_NOT_SIGNED = {"id", "meta", "text"}  # so that nothing beside the signed content is ever served
 _REASON = re.compile(r"[a-z][a-z-]{0,39}")
 CANCEL_REASONS = {  # with their codes of the NHS Electronic Prescription Service, as in section 15
     "prescribing-error": "0001",
@@ -281,7 +282,7 @@ def _order_line(request: Json, where: str) -> OrderLine:
     is_as_needed = any(each.get("asNeededBoolean") or "asNeededCodeableConcept" in each for each in dosages)
     quantity = supply.get("quantity", {})
     return OrderLine(
-        request=fhir_json.dumps(request).decode(),
+        request=fhir_json.dumps({n: each for n, each in request.items() if n not in _NOT_SIGNED}).decode(),
         prescriber=requester["value"],
         authored_on=authored_on,
         product=_products(request, where)[0],
@@ -422,10 +423,7 @@ class FhirClinicalRecord:
     """`prescriptions.ports.ClinicalRecord`."""
 
     def signed_line(self, group: Group, line: Line) -> Json:
-        request = {"id": line.request_id, **_request(group, line, "active")}
-        content: Json = _plain(
-            {name: value for name, value in request.items() if name not in ("meta", "text")}
-        )
+        content: Json = _plain({"id": line.request_id, **_request(group, line, "active")})
         return content
 
     def request_version(self, group: Group, line: Line, at: datetime) -> Change:

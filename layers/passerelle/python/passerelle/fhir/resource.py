@@ -15,7 +15,7 @@ from typing import Any
 from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import resolve_references
-from passerelle.fhir.index import entry_of, record_type, subject_of
+from passerelle.fhir.index import entry_of, record_type, subject_of, with_subject
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.records.model import Subject
 from passerelle.records.search import Entry
@@ -64,9 +64,8 @@ class ResourceDraft:
 
     def resolved(self, references: Mapping[str, str], *, subject: str | None = None) -> ResourceDraft:
         content = resolve_references(self.content, references) if references else dict(self.content)
-        named, path = subject_of(content), record_type(self.type).compartment
-        if subject is not None and named is not None and path is not None:
-            content[path] = {**named, "reference": f"Patient/{subject}"}
+        if subject is not None:
+            content = with_subject(content, subject)
         return ResourceDraft(content, self.base_url)
 
     def body(self, id: str, version: int, at: datetime) -> bytes:  # noqa: A002

@@ -43,9 +43,14 @@ def validate(resource: Any, *, expected_type: str | None = None, path: str | Non
 
 
 def prepare(*types: str) -> None:
-    """Read the definitions of these types now, 20 to 100 ms each, and not in the first request that needs them."""
-    for name in (*types, "Element", "Extension", "Meta", "Narrative", "Identifier", "Reference", "CodeableConcept"):
-        definition(name)
+    """Read the definitions of these types and all they are made of now, not in the first request for them."""
+    todo, seen = list(types), {"Resource"}
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        found = definition(name)
+        if found is not None and name != "Extension":  # which may hold any datatype, and seldom does
+            todo += {each.type for each in found.elements.values() if not each.is_primitive} - seen
 
 
 class _Walk:

@@ -47,7 +47,7 @@ def from_map(kind: type[R], form: Mapping[str, Any]) -> R:
 class Line:
     """One medication. `lease_until` and `claimed_at` are epoch milliseconds; 0 when no claim is held.
 
-    `request` is its MedicationRequest as JSON, as the prescriber sent it; `request_version` its newest
+    `request` is its MedicationRequest as JSON, as sent but for what is not signed; `request_version` its newest
     version in the record (0 before it is signed). `fence` counts claims and recoveries. `expires_on` is the
     first refused day.
     """

@@ -46,7 +46,7 @@ class ClinicalRecord(Protocol):
     """The FHIR form of what becomes part of the patient's record; implemented by the FHIR boundary."""
 
     def signed_line(self, group: Group, line: Line) -> Mapping[str, Any]:
-        """The MedicationRequest to sign, without `meta` and `text`; numbers are int or float."""
+        """The MedicationRequest to sign, as it will be in force; numbers are int or float."""
 
     def request_version(self, group: Group, line: Line, at: datetime) -> Change:
         """The MedicationRequest of `line` as version `line.request_version` of the record."""

@@ -9,8 +9,8 @@ Forms of the values:
 
     token       system|code, |code without a system
     reference   Type/id, |system|value for a logical reference
-    date        lo/hi: the first and the last second it can mean, UTC, yyyymmddHHMMSS; open ends are all 0 or
-    all 9 string      as written; compared without case, accents and punctuation unless exactly
+    date        lo/hi: the first and the last second it can mean, UTC, yyyymmddHHMMSS; open: all 0 or all 9
+    string      as written; compared without case, accents and punctuation unless exactly
 """
 
 from __future__ import annotations
@@ -174,6 +174,8 @@ class TextIs:
         if self.how == "exact":
             return value == self.text
         wanted, found = normalised(self.text), normalised(value)
+        if not wanted:  # nothing but punctuation was asked for
+            return False
         return found.startswith(wanted) if self.how == "starts" else wanted in found
 
 

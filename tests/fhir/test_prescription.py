@@ -1,0 +1,289 @@
+"""Prescriptions in and out of FHIR: what an order must be, what its dosage adds up to, how states are shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from passerelle.errors import Invalid
+from passerelle.fhir import json as fhir_json
+from passerelle.fhir import prescription as fhir
+from passerelle.fhir.validation import validate
+from passerelle.prescriptions.model import Group, Line, Order, OrderLine, Prescription, View
+from passerelle.prescriptions.numbers import digest
+from passerelle.prescriptions.quantities import units_per_day
+from passerelle.prescriptions.transitions import STATES
+from tests.prescribing import Called, bundle, code_of, example, medication_request, provenance, refused
+
+PATIENT = "7q2k9c4m1xw8z0ab"
+AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+
+
+def parsed(*requests: dict[str, Any]) -> Order:
+    return fhir.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*requests))))
+
+
+def line_of(**changes: Any) -> OrderLine:
+    return parsed(medication_request(PATIENT, **changes)).lines[0]
+
+
+def dosage(repeat: dict[str, Any] | None, dose: Any = 1, **more: Any) -> dict[str, Any]:
+    made = {"doseAndRate": [{"doseQuantity": {"value": dose, "unit": "comprimé"}}], **more}
+    return {**made, "timing": {"repeat": repeat}} if repeat else made
+
+
+def test_an_order_is_read() -> None:
+    order = parsed(medication_request(PATIENT))
+    (line,) = order.lines
+    assert order.patient == PATIENT
+    assert (line.authored_on, line.prescriber) == (date(2026, 3, 2), "810000000011")
+    assert line.product == "http://data.esante.gouv.fr/ansm/medicament/SpecialitePharmaceutique|61234567"
+    assert (units_per_day(line.doses), line.duration_days, line.unit) == (3, 30, "comprimé")
+    assert (line.is_declared_ordinary, line.is_marked_secure, line.is_substitutable) == (True, False, True)
+    assert json.loads(line.request) == medication_request(PATIENT)
+
+
+def test_parameters_hold_an_order_too() -> None:
+    parts = [{"name": "line", "resource": medication_request(PATIENT)} for _ in range(20)]
+    order = fhir.parse_order(
+        fhir_json.loads(fhir_json.dumps({"resourceType": "Parameters", "parameter": parts}))
+    )
+    assert len(order.lines) == 20
+
+
+@pytest.mark.parametrize(
+    ("dosages", "per_day"),
+    [
+        ([dosage({"frequency": 3, "period": 1, "periodUnit": "d"})], Fraction(3)),
+        ([dosage({"frequency": 1, "period": 8, "periodUnit": "h"})], Fraction(3)),
+        ([dosage({"frequency": 1, "period": 2, "periodUnit": "d"})], Fraction(1, 2)),
+        ([dosage({"frequency": 2, "period": 1, "periodUnit": "wk"})], Fraction(2, 7)),
+        ([dosage({"when": ["MORN", "EVE"]})], Fraction(2)),
+        ([dosage({"timeOfDay": ["08:00:00", "14:00:00", "20:00:00"]}, Decimal("0.333333"))], Fraction(1)),
+        ([dosage({"frequency": 1, "frequencyMax": 4, "period": 1, "periodUnit": "d"})], Fraction(4)),
+        ([dosage({"when": ["MORN"]}), dosage({"when": ["EVE"]}, 2)], Fraction(3)),
+        ([dosage({"when": ["MORN"], "boundsDuration": {"value": 7, "unit": "d"}})], Fraction(1)),
+        # what does not say how much a day
+        ([dosage(None)], Fraction(0)),
+        ([dosage({"frequency": 1, "period": 1, "periodUnit": "mo"})], Fraction(0)),
+        ([dosage({"frequency": 1, "period": 1, "periodUnit": "d", "dayOfWeek": ["mon"]})], Fraction(0)),
+        ([dosage({"when": ["MORN"]}, sequence=1), dosage({"when": ["MORN"]}, 2, sequence=2)], Fraction(0)),
+        ([dosage({"when": ["MORN"]}), dosage(None)], Fraction(0)),
+        ([dosage({"when": ["MORN"]}, asNeededBoolean=True)], Fraction(0)),
+    ],
+)
+def test_what_a_dosage_adds_up_to(dosages: list[dict[str, Any]], per_day: Fraction) -> None:
+    assert units_per_day(line_of(dosageInstruction=dosages).doses) == per_day
+
+
+def test_as_needed_has_its_maximum() -> None:
+    limit = {"numerator": {"value": 4, "unit": "comprimé"}, "denominator": {"value": 24, "code": "h"}}
+    line = line_of(dosageInstruction=[dosage(None, asNeededBoolean=True, maxDosePerPeriod=limit)])
+    assert (line.doses, line.max_per_day) == ((), 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expression"),
+    [
+        ({"status": "active"}, "Bundle.entry[0].resource.status"),
+        ({"intent": "plan"}, "Bundle.entry[0].resource.status"),
+        ({"requester": None}, "Bundle.entry[0].resource.requester.identifier"),
+        ({"authoredOn": None}, "Bundle.entry[0].resource"),
+        ({"authoredOn": "2026-03"}, "Bundle.entry[0].resource.authoredOn"),
+        ({"dosageInstruction": None}, "Bundle.entry[0].resource"),
+        ({"dosageInstruction": [{"patientInstruction": "x"}]}, "Bundle.entry[0].resource.dosageInstruction"),
+        ({"groupIdentifier": {"value": "1"}}, "Bundle.entry[0].resource.groupIdentifier"),
+        ({"medicationCodeableConcept": {"text": "x"}}, "Bundle.entry[0].resource.medication"),
+        ({"subject": {"reference": "Patient/someone"}}, "Bundle.entry[0].resource.subject"),
+        ({"subject": {"display": "x"}}, "Bundle.entry[0].resource.subject"),
+        (
+            {"dispenseRequest": {"validityPeriod": {"start": "2026-03-03"}}},
+            "Bundle.entry[0].resource.dispenseRequest.validityPeriod",
+        ),
+    ],
+)
+def test_an_order_that_is_none(changes: dict[str, Any], expression: str) -> None:
+    error = refused(line_of, **changes)
+    assert (error.status, code_of(error), error.issues[0].expression) == (400, "RX-INVALID", expression)
+
+
+def test_lines_of_one_order_belong_together() -> None:
+    other = medication_request("0123456789abcdef")
+    other_day = medication_request(PATIENT, authoredOn="2026-03-01")
+    mine = medication_request(PATIENT)
+    for requests in (
+        (mine, other),
+        (mine, other_day),
+        (),
+        (mine,) * 21,
+        (example("medication-dispense.json"),),
+    ):
+        assert code_of(refused(parsed, *requests)) == "RX-INVALID"
+
+
+def test_a_contained_medication_names_the_product() -> None:
+    coding = {"system": "http://example.org", "code": "1"}
+    contained = [{"resourceType": "Medication", "id": "m", "code": {"coding": [coding]}}]
+    changes = {
+        "contained": contained,
+        "medicationReference": {"reference": "#m"},
+        "medicationCodeableConcept": None,
+    }
+    assert line_of(**changes).product == "http://example.org|1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sigFormat": "application/pkcs7"}, {"data": "####"}, {"data": None}, {"data": "w6k="}],
+)
+def test_a_signature_that_is_none(changes: dict[str, Any]) -> None:
+    resource = provenance("{}")
+    merged = {**resource["signature"][0], **changes}
+    resource["signature"] = [{name: value for name, value in merged.items() if value is not None}]
+    error = refused(fhir.parse_signature, Called(resource=resource))
+    assert (error.status, code_of(error)) == (400, "RX-INVALID")
+
+
+def test_the_signing_day_is_that_of_paris() -> None:
+    late = provenance("{}", at=datetime(2026, 3, 2, 23, 30, tzinfo=UTC))
+    assert fhir.parse_signature(Called(resource=late))[1].signed_on == date(2026, 3, 3)
+    wrapped = {"resourceType": "Parameters", "parameter": [{"name": "provenance", "resource": late}]}
+    assert fhir.parse_signature(Called(resource=wrapped)) == fhir.parse_signature(Called(resource=late))
+
+
+@pytest.mark.parametrize("units", [Decimal("0.1234567"), Decimal("1E-7")])
+def test_more_than_six_decimals_are_refused(units: Decimal) -> None:
+    dispense = {**example("medication-dispense.json"), "quantity": {"value": units, "unit": "comprimé"}}
+    parts = [{"name": "secret", "valueString": "x"}, {"name": "dispense", "resource": dispense}]
+    with pytest.raises(Invalid):
+        fhir.parse_supply(Called(resource={"resourceType": "Parameters", "parameter": parts}))
+
+
+GROUP = Group(
+    id=f"{PATIENT}-01jpab3v5w9f2k8m4n6p0q1r2s",
+    base_url="https://exchange.example/fhir",
+    number="7K3M9QX2V5T8R1HNB4J1",
+    patient=PATIENT,
+    prescriber="810000000011",
+    practice="1990000037",
+    authored_on=date(2026, 3, 2),
+    created_at=AT.isoformat(),
+    updated_at=AT.isoformat(),
+    code_hash=digest("code"),
+    version=3,
+    head="",
+    events=3,
+)
+LINE = Line(
+    number=1,
+    state="P",
+    version=3,
+    request_id=f"{PATIENT}-01jpab3v5w9f2k8m4n6p0q1r2t",
+    request=json.dumps(medication_request(PATIENT)),
+    request_version=1,
+    product="s|1",
+    unit="",
+    is_substitutable=True,
+    is_declared_ordinary=True,
+    is_marked_secure=False,
+    fills=1,
+    per_fill=90_000_000,
+    total=90_000_000,
+    units_per_day="3",
+    valid_until=None,
+    fill_no=1,
+    remaining_fill=44_500_000,
+    remaining_total=44_500_000,
+    not_before=date(2026, 3, 2),
+    expires_on=date(2027, 3, 2),
+    owner="1990000052",
+    secret_hash=digest("secret"),
+    fence=1,
+    claimed_at=int(AT.timestamp() * 1000),
+    lease_until=int(AT.timestamp() * 1000) + 7_200_000,
+)
+
+
+def shown(states: str, line: int | None = None) -> Any:
+    lines = tuple(replace(LINE, number=number, state=state) for number, state in enumerate(states, 1))
+    task = fhir.render_view(View(prescription=Prescription(group=GROUP, lines=lines), line=line))
+    return json.loads(fhir_json.dumps(task))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_line_in_each_state_is_a_valid_task(state: str) -> None:
+    task = shown(state, 1)
+    validate(task, expected_type="Task")
+    assert task["status"] == STATES[state].task_status
+    assert task["id"] == f"{GROUP.id}-01"
+    assert digest("secret") not in json.dumps(task)
+
+
+def test_a_claimed_line_shows_claim_and_ledger() -> None:
+    extensions = {
+        each["url"].rpartition("/")[2]: {part["url"]: list(part.values())[1] for part in each["extension"]}
+        for each in shown("P", 1)["extension"]
+    }
+    assert extensions == {
+        "rx-claim": {"fence": 1, "leaseUntil": "2026-03-02T11:30:00.000Z"},
+        "rx-ledger": {"authorised": 90, "dispensed": 45.5, "remaining": 44.5, "fillNo": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        ("DD", "draft"),
+        ("RR", "ready"),
+        ("RC", "in-progress"),
+        ("FQ", "in-progress"),
+        ("FP", "in-progress"),
+        ("FW", "ready"),
+        ("KO", "ready"),
+        ("FF", "completed"),
+        ("FK", "completed"),
+        ("NX", "completed"),
+        ("KK", "cancelled"),
+        ("XX", "failed"),
+        ("EE", "entered-in-error"),
+    ],
+)
+def test_the_group_is_what_its_lines_are(states: str, status: str) -> None:
+    assert shown(states)["status"] == status
+    validate(shown(states), expected_type="Task")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_medication_request_follows_its_line(state: str) -> None:
+    for is_supplied in (False, True):
+        line = replace(LINE, state=state, remaining_total=LINE.total - (1 if is_supplied else 0))
+        line = replace(line, request_version=2, cancel_reason="death" if state in "QK" else None)
+        change = fhir.FhirClinicalRecord().request_version(GROUP, line, AT)
+        stored = json.loads(change.body)  # type: ignore[attr-defined]
+        validate(stored, expected_type="MedicationRequest")
+        expected = STATES[state].request_status.split(" ")[0].rstrip(";")
+        assert stored["status"] == ("stopped" if state == "K" and is_supplied else expected)
+        assert ("statusReason" in stored) is (state in "QKX")
+
+
+def test_what_is_not_signed_is_not_kept() -> None:
+    text = {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">another dose</div>'}
+    line = line_of(text=text, id="mine", meta={"tag": [{"code": "x"}]})
+    assert not {"text", "id", "meta"} & json.loads(line.request).keys()
+
+
+def test_what_is_signed_is_what_comes_in_force() -> None:
+    dose = [dosage({"when": ["MORN"]}, Decimal("0.333333"))]
+    line = replace(LINE, state="D", request=line_of(dosageInstruction=dose).request, request_version=1)
+    signed = fhir.FhirClinicalRecord().signed_line(GROUP, line)
+    assert signed["dosageInstruction"][0]["doseAndRate"][0]["doseQuantity"]["value"] == 0.333333
+    change = fhir.FhirClinicalRecord().request_version(GROUP, replace(line, state="R"), AT)
+    stored = json.loads(change.body)  # type: ignore[attr-defined]
+    assert stored.pop("meta")["versionId"] == "1"
+    assert stored == signed

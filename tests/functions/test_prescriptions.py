@@ -1,0 +1,292 @@
+"""Task over HTTP: scopes, the contract's error codes, garbage, and a life as the demonstration plays it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+
+from functions.prescriptions.handler import handler
+from passerelle import wiring
+from passerelle.access import Caller
+from passerelle.fhir import json as fhir_json
+from passerelle.fhir.validation import validate
+from passerelle.prescriptions.validity import paris_day
+from tests.prescribing import (
+    OTHER_PRACTICE,
+    PATIENT,
+    PHARMACY_A,
+    PHARMACY_B,
+    PRACTICE,
+    Region,
+    bundle,
+    example,
+    medication_request,
+    provenance,
+    region,
+)
+
+BASE = "https://api.example/fhir"
+SCOPE = "system/Task.cru"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+    @property
+    def code(self) -> tuple[int, str]:
+        """Status and RX code; every refusal has one, in the code system of the base that was called."""
+        coding = self.body["issue"][0]["details"]["coding"][0]
+        assert coding["system"] == f"{BASE}/CodeSystem/rx-error"
+        return self.status, coding["code"]
+
+    def told(self, name: str) -> Any:
+        """The value of a parameter of the answer, or of the Parameters at the head of its Bundle."""
+        parameters = self.body["entry"][0]["resource"] if self.body["resourceType"] == "Bundle" else self.body
+        (part,) = [each for each in parameters["parameter"] if each["name"] == name]
+        return next(value for key, value in part.items() if key != "name")
+
+    def resources(self, kind: str) -> list[Any]:
+        return [each["resource"] for each in self.body["entry"] if each["resource"]["resourceType"] == kind]
+
+
+@dataclass(frozen=True)
+class Api:
+    region: Region
+
+    def call(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        by: Caller = PRACTICE,
+        method: str = "POST",
+        key: str | None = "new",
+        scope: str = SCOPE,
+        **headers: str,
+    ) -> Answer:
+        sent = {
+            "Content-Type": "application/fhir+json",
+            **{k.replace("_", "-"): v for k, v in headers.items()},
+        }
+        if key is not None:
+            sent["Idempotency-Key"] = str(uuid.uuid4()) if key == "new" else key
+        parts = path.split("/")[2:]
+        names = ("id", "operation")[: len(parts)]
+        context: dict[str, Any] = {
+            "client_id": by.client_id,
+            "organisation": by.organisation,
+            "role": by.role,
+            "scope": scope,
+            "jti": "token-1",
+        }
+        context |= {k: v for k, v in (("professional", by.professional), ("patient", by.patient)) if v}
+        event = {
+            "httpMethod": method,
+            "path": f"/fhir{path}",
+            "resource": "/fhir/Task" + "".join(f"/{{{name}}}" for name in names),
+            "pathParameters": dict(zip(names, parts, strict=True)),
+            "multiValueQueryStringParameters": None,
+            "headers": sent,
+            "body": body if body is None or isinstance(body, str) else fhir_json.dumps(body).decode(),
+            "isBase64Encoded": False,
+            "requestContext": {
+                "requestId": uuid.uuid4().hex,
+                "domainName": "api.example",
+                "path": f"/fhir{path}",
+                "authorizer": context,
+            },
+        }
+        answer = handler(event, None)
+        answered = json.loads(answer["body"])
+        validate(fhir_json.loads(answer["body"].encode()))
+        return Answer(answer["statusCode"], answered, answer["headers"])
+
+    def issued(self) -> tuple[str, str]:
+        created = self.call("/Task/$create", bundle(self.order()))
+        assert created.status == 201
+        id = created.resources("Task")[0]["id"]  # noqa: A001
+        prepared = self.call(f"/Task/{id}/$prepare", key=None)
+        content = base64.b64decode(prepared.told("content")).decode()
+        signed = self.call(f"/Task/{id}/$activate", provenance(content, at=datetime.now(UTC)))
+        assert signed.status == 200
+        return id, created.told("accessCode")
+
+    def order(self, **changes: Any) -> dict[str, Any]:
+        today = paris_day(datetime.now(UTC)).isoformat()
+        return medication_request(self.region.patient, authoredOn=today, **changes)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    with region() as made:
+        yield Api(made)
+
+
+def parameters(**values: Any) -> dict[str, Any]:
+    kinds = {bool: "valueBoolean", int: "valuePositiveInt", str: "valueString", dict: "resource"}
+    named = {"reason": "valueCode"}
+    parts = [{"name": name, named.get(name, kinds[type(value)]): value} for name, value in values.items()]
+    return {"resourceType": "Parameters", "parameter": parts}
+
+
+def supply(secret: str, units: float) -> dict[str, Any]:
+    dispense = example("medication-dispense.json")
+    return parameters(secret=secret, dispense={**dispense, "quantity": {"value": units, "unit": "comprimé"}})
+
+
+def test_the_story(api: Api) -> None:
+    id, code = api.issued()  # noqa: A001
+    claim = api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
+    assert claim.status == 200
+    secret = claim.told("secret")
+    (binary,), (signature,) = claim.resources("Binary"), claim.resources("Provenance")
+    assert (
+        json.loads(base64.b64decode(binary["data"]))["number"]
+        == claim.resources("Task")[0]["groupIdentifier"]["value"]
+    )
+    assert signature["signature"][0]["sigFormat"] == "application/jose"
+    assert claim.resources("MedicationRequest")[0]["status"] == "active"
+
+    other = api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_B)
+    assert other.code == (409, "RX-CLAIMED-BY-OTHER")
+    assert "leaseUntil=" in other.body["issue"][0]["diagnostics"]
+    assert PHARMACY_A.organisation not in json.dumps(other.body)
+
+    line = f"/Task/{id}-01"
+    half = api.call(f"{line}/$dispense", supply(secret, 45), by=PHARMACY_A)
+    assert (half.status, half.told("remaining")) == (200, 45)
+    rest = api.call(f"{line}/$dispense", supply(secret, 45), by=PHARMACY_A)
+    assert (rest.status, rest.told("remaining"), rest.told("task")["status"]) == (200, 0, "completed")
+    assert api.call(f"{line}/$dispense", supply(secret, 1), by=PHARMACY_A).code == (409, "RX-DONE")
+
+    group = api.call(f"/Task/{id}", method="GET", key=None).body
+    assert (group["status"], group["meta"]["versionId"]) == ("completed", "5")
+    seen = api.call(line, method="GET", key=None, by=PHARMACY_A).body
+    assert seen["businessStatus"]["coding"][0]["code"] == "dispensed"
+    assert len(seen["output"]) == 2
+
+    id, _ = api.issued()  # noqa: A001
+    gone = api.call(f"/Task/{id}/$cancel", parameters(reason="prescribing-error"))
+    assert (gone.status, [each["status"] for each in gone.resources("Task")]) == (
+        200,
+        ["cancelled", "cancelled"],
+    )
+
+
+def test_a_claim_by_number_and_giving_it_back(api: Api) -> None:
+    id, code = api.issued()  # noqa: A001
+    number = api.call(f"/Task/{id}", method="GET", key=None).body["groupIdentifier"]["value"]
+    printed = "-".join(number[start : start + 4] for start in range(0, 20, 4)).lower()
+    claim = api.call("/Task/$accept", parameters(number=printed, accessCode=code), by=PHARMACY_A)
+    assert claim.status == 200
+    back = api.call(
+        f"/Task/{id}/$reject", parameters(secret=claim.told("secret"), reason="out-of-stock"), by=PHARMACY_A
+    )
+    assert [each["status"] for each in back.resources("Task")] == ["ready", "ready"]
+    assert back.headers["ETag"] == 'W/"4"'
+    asked = api.call(f"/Task/{id}/$cancel", parameters(reason="patient-request"), by=PATIENT)
+    assert asked.status == 200
+
+
+def test_a_claimed_line_is_cancelled_later(api: Api) -> None:
+    id, code = api.issued()  # noqa: A001
+    api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
+    pending = api.call(f"/Task/{id}-01/$cancel", parameters(reason="death"))
+    assert pending.status == 202
+    assert pending.resources("Task")[1]["businessStatus"]["coding"][0]["code"] == "cancel-pending"
+
+
+def test_a_repeated_request_is_answered_byte_for_byte(api: Api) -> None:
+    key, body = str(uuid.uuid4()), bundle(api.order())
+    first, again = (api.call("/Task/$create", body, key=key) for _ in range(2))
+    assert json.dumps(again.body) == json.dumps(first.body)
+    assert again.status == first.status == 201
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    other = api.call("/Task/$create", bundle(api.order(), api.order()), key=key)
+    assert other.code == (422, "RX-IDEMPOTENCY-MISMATCH")
+
+
+@pytest.mark.parametrize("operation", ["$prepare", "$activate", "$accept", "$dispense", "$reject", "$cancel"])
+def test_scope_comes_first(api: Api, operation: str) -> None:
+    answer = api.call(f"/Task/{api.region.patient}-0/{operation}", "not JSON", scope="system/Patient.cruds")
+    assert (answer.status, answer.body["issue"][0]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "path", ["$create", "$accept", "x/$activate", "x/$accept", "x/$dispense", "x/$reject", "x/$cancel"]
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "not JSON",
+        "[]",
+        "null",
+        '{"resourceType":"Patient"}',
+        '{"resourceType":"Parameters","parameter":[{"name":"x"}]}',
+    ],
+)
+def test_garbage_is_refused_with_a_code(api: Api, path: str, body: str) -> None:
+    by = PRACTICE if path in ("$create", "x/$activate", "x/$cancel") else PHARMACY_A
+    assert api.call(f"/Task/{path}", body, by=by).code == (400, "RX-INVALID")
+
+
+def test_a_key_is_required_to_write_and_not_to_read(api: Api) -> None:
+    assert api.call("/Task/$create", bundle(api.order()), key=None).code == (400, "RX-IDEMPOTENCY-MISSING")
+    assert api.call("/Task/unknown", method="GET", key=None).code == (404, "RX-NOT-FOUND")
+
+
+def test_others_do_not_see_it(api: Api) -> None:
+    id, _ = api.issued()  # noqa: A001
+    unknown = api.call("/Task/unknown", method="GET", key=None, by=PHARMACY_A)
+    for by in (PHARMACY_A, OTHER_PRACTICE):
+        answer = api.call(f"/Task/{id}", method="GET", key=None, by=by)
+        assert (answer.code, answer.body) == ((404, "RX-NOT-FOUND"), unknown.body)
+
+
+def test_a_person_whose_record_is_not_there_gets_no_prescription(api: Api) -> None:
+    stranger = api.order() | {"subject": {"reference": "Patient/0000000000000000"}}
+    assert api.call("/Task/$create", bundle(stranger)).code == (404, "RX-NOT-FOUND")
+
+
+def test_the_first_fault_names_its_place(api: Api) -> None:
+    faulty = api.order() | {"intent": "plan"}
+    answer = api.call("/Task/$create", bundle(api.order(), faulty))
+    assert answer.code == (400, "RX-INVALID")
+    assert answer.body["issue"][0]["expression"] == ["Bundle.entry[1].resource.status"]
+    missing = api.order()
+    del missing["subject"]
+    answer = api.call("/Task/$create", bundle(missing))
+    assert answer.code == (400, "RX-INVALID")
+    assert answer.body["issue"][0]["expression"] == [ANY]
+
+
+def test_every_access_is_recorded_with_its_patient(api: Api) -> None:
+    id, code = api.issued()  # noqa: A001
+    api.call(f"/Task/{id}/$accept", parameters(accessCode="wrong"), by=PHARMACY_B)
+    api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
+    api.call(f"/Task/{id}", method="GET", key=None)
+    records = wiring.trail().of_patient(
+        api.region.patient, since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime.now(UTC), limit=4
+    )
+    assert [(each.name, each.outcome) for each in records] == [
+        ("read", "0"),
+        ("$accept", "0"),
+        ("$accept", "4"),
+        ("$activate", "0"),
+    ]
+    assert {each.patient for each in records} == {api.region.patient}
+    assert f"Task/{id}" in records[1].references

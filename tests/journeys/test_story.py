@@ -1,0 +1,237 @@
+"""The story of the demonstration, in this process: what it costs, what it may do, and what it leaves in the logs."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from infra.functions import FUNCTIONS
+from local.region import PARTICIPANTS, ins_of, people
+from local.story import Step
+from passerelle import wiring
+from tests import examples
+from tests.exchange import Exchange, exchange_on_moto
+
+_function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function", default=None)
+
+# Rights that only what a crash left behind makes use of: a reader that meets an unsettled transaction asks for its
+# state, a writer settles it (tests/ports/test_staging.py).
+_MEETS = {("clinical", "dynamodb:BatchGetItem")}
+_SETTLES = {("clinical", "dynamodb:DeleteItem"), ("clinical", "dynamodb:UpdateItem")}
+UNSEEN: Mapping[str, set[tuple[str, str]]] = {
+    "patients": _MEETS | _SETTLES,
+    "directory": _MEETS,
+    "prescriptions": _MEETS | {("clinical", "dynamodb:DeleteItem")},
+}
+
+
+class Calls:
+    """The IAM actions that each function made use of, by the resource it named."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.made: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self.reads = 0
+        self.weak: list[str] = []
+        environment = exchange.stack.environment
+        self._names = {
+            environment["CLINICAL_TABLE"]: "clinical",
+            environment["PATIENTS_TABLE"]: "patients",
+            environment["OPERATIONS_TABLE"]: "operations",
+            environment["AUDIT_TABLE"]: "audit",
+            environment["DOCUMENTS_BUCKET"]: "documents",
+            environment["EVENT_BUS"]: "events-bus",
+            environment["DELIVERIES_QUEUE_URL"]: "deliveries",
+            environment["INDEX_SECRET_ARN"]: "index-secret",
+            environment["TOKEN_KEY_ID"]: "token-key",
+        }
+
+    def note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        function = _function.get()
+        if function is None:
+            return
+        if model.name in ("Query", "GetItem", "BatchGetItem", "Scan"):
+            self.reads += 1
+            tables = params.get("RequestItems", {"": params}).values()
+            if model.name == "Scan" or "IndexName" in params or not all(t.get("ConsistentRead") for t in tables):
+                self.weak.append(f"{function} {model.name}")
+        service = model.service_model.service_name
+        for action, named in _actions(model.name, params):
+            self.made[function, self._names[named]].add(f"{service}:{action}")
+
+
+def _actions(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The IAM actions of an API call, with the resource each is about."""
+    if operation == "TransactWriteItems":
+        kinds = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+        for item in params["TransactItems"]:
+            ((kind, body),) = item.items()
+            yield kinds[kind], body["TableName"]
+    elif operation == "BatchGetItem":
+        yield from ((operation, table) for table in params["RequestItems"])
+    elif operation == "PutEvents":
+        yield from ((operation, entry["EventBusName"]) for entry in params["Entries"])
+    else:
+        named = ("TableName", "Bucket", "QueueUrl", "KeyId", "SecretId")
+        yield operation, next(params[name] for name in named if name in params)
+
+
+@contextmanager
+def recorded(exchange: Exchange) -> Iterator[Calls]:
+    """Note every AWS call that is made while a function runs."""
+    calls = Calls(exchange)
+    runtime = exchange.gateway._runtime
+    invoke = runtime.invoke
+    for service in ("dynamodb", "s3", "kms", "events", "sqs", "secretsmanager"):
+        wiring.aws(service).meta.events.register("before-parameter-build.*.*", calls.note)
+
+    kept = (wiring.aws, wiring.environment, wiring.dynamodb)
+    caches = [each for each in vars(wiring).values() if hasattr(each, "cache_clear") and each not in kept]
+
+    def named(logical_id: str, event: Mapping[str, Any]) -> Any:
+        for each in caches:
+            each.cache_clear()  # a function of its own, as on AWS: nothing was fetched for it by another
+        token = _function.set(runtime.functions[logical_id].name)
+        try:
+            return invoke(logical_id, event)
+        finally:
+            _function.reset(token)
+
+    runtime.invoke = named  # type: ignore[method-assign]
+    yield calls
+
+
+@pytest.fixture(scope="module")
+def played(template: dict[str, Any]) -> Iterator[tuple[Exchange, Calls, list[Step], str]]:
+    """The story, and what it leaves out of each function, on a fresh exchange; with everything that was logged."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.dumps(record.__dict__, default=str) + self.format(record))
+
+    with exchange_on_moto(template) as exchange, recorded(exchange) as calls:
+        keep = Keep()
+        loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("passerelle")]
+        for logger in [*loggers, logging.getLogger()]:
+            logger.addHandler(keep)
+        steps: list[Step] = []
+        exchange.play(steps.append)
+        _the_rest(exchange)
+        yield exchange, calls, steps, "\n".join(lines)
+        for logger in [*loggers, logging.getLogger()]:
+            logger.removeHandler(keep)
+
+
+def _the_rest(exchange: Exchange) -> None:
+    """What the story does not do, so that every right that is granted is made use of."""
+    hospital, practice, myself = (exchange.client(name) for name in ("hospital-a", "practice", "patient-1"))
+    local, patient = examples.patient(2)
+    place = f"Patient?identifier={examples.DOMAIN}|{local}"
+    key = hospital.put(place, patient, Idempotency_Key="p").json["id"]
+    assert hospital.put(place, {**patient, "name": [{"family": "AUTRE"}]}).status == 200
+    assert hospital.put(place, {**patient, "name": [{"family": "TIERS"}]}, Idempotency_Key="p").status == 422
+    entry = {"resource": {**patient, "name": [{"family": "ENCORE"}]}, "request": {"method": "PUT", "url": place}}
+    assert hospital.post("", {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}).status == 200
+    created = practice.post("Observation", examples.observation(key), Idempotency_Key="k")
+    assert practice.post("Observation", examples.observation(key), Idempotency_Key="k").body == created.body
+    place = f"Observation/{created.json['id']}"
+    moved = examples.observation(key, id=created.json["id"], effectiveDateTime="2026-05-01")
+    assert practice.put(place, moved).status == 200
+    assert practice.request("DELETE", place).status == 204
+    many = [
+        {"resource": examples.observation(key), "request": {"method": "POST", "url": "Observation"}} for _ in range(60)
+    ]
+    assert hospital.post("", {"resourceType": "Bundle", "type": "transaction", "entry": many}).status == 200
+    answer = practice.get("Organization?identifier=urn:oid:1.2.250.1.71.4.2.2|1990000011")
+    assert answer.status == 200
+    for reader in (practice, myself):
+        assert reader.get(f"Organization/{key}-{'0' * 26}").status == 404  # a guess
+        assert reader.get(f"DocumentReference?patient.identifier={examples.ins(2)}").status == 200
+    assert myself.get(f"Observation?patient={key}").json["total"] == 0
+    assert myself.get(f"Patient/{key}").status == 404
+    task = next(item["PK"]["S"] for item in exchange.table("clinical") if item["SK"]["S"] == "T0")
+    assert myself.get(f"Task/{task.removeprefix('RX#')}").status == 200
+    found = exchange.client("auditor").get(f"AuditEvent?patient=Patient/{key}&date=ge2026-01-01")
+    record = found.json["entry"][0]["resource"]["id"]
+    assert exchange.client("auditor").get(f"AuditEvent/{record}").status == 200
+    assert myself.get(f"AuditEvent?patient=Patient/{key}&date=ge2026-01-01").json.get("entry") is None
+    _dead_endpoint(exchange)
+
+
+def _dead_endpoint(exchange: Exchange) -> None:
+    """Nobody listens at the webhook of the story any more."""
+    practice = exchange.client("practice")
+    exchange.pump.run_until_idle(retry_at_once=True)
+    (item,) = [each for each in exchange.table("operations") if each["PK"]["S"].startswith("S#")]
+    place = f"Subscription/{item['PK']['S'].removeprefix('S#')}"
+    assert practice.get(place).json["status"] == "error"
+    assert practice.get(f"{place}/$status").status == 200
+    assert practice.get(f"{place}/$events?eventsSinceNumber=1").json["entry"]
+    assert practice.request("DELETE", place).status == 200
+
+
+def test_the_story_is_told(played: tuple[Exchange, Calls, list[Step], str]) -> None:
+    _, _, steps, _ = played
+    assert len(steps) >= 30
+    assert {step.chapter[0] for step in steps} >= set("1245679")
+
+
+@pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
+def test_a_function_makes_the_calls_it_may_make_and_no_other(
+    played: tuple[Exchange, Calls, list[Step], str], spec: Any
+) -> None:
+    _, calls, _, _ = played
+    granted = {(grant.on, action) for grant in spec.grants for action in grant.actions}
+    used = {(on, action) for (name, on), actions in calls.made.items() if name == spec.name for action in actions}
+    unseen = UNSEEN.get(spec.name, set())
+    assert sorted(used - granted) == [], "not granted"
+    assert sorted(granted - used - unseen) == [], "granted for nothing"
+    assert sorted(unseen & used) == [], "listed as unseen, but seen"
+
+
+def test_no_personal_data_in_logs_and_events(played: tuple[Exchange, Calls, list[Step], str]) -> None:
+    exchange, _, _, logged = played
+    assert "passerelle-" in logged
+    patient = next(people(examples.DOMAIN))[1]
+    traits = [
+        ins_of(1),
+        ins_of(2),
+        patient["name"][0]["family"],
+        patient["name"][0]["given"][0],
+        patient["birthDate"],
+        "paracétamol",
+        "60234100",
+        "718-7",
+        "ClinicalDocument",
+    ]
+    outbox = [item for item in exchange.table("clinical") if item["PK"]["S"].startswith("O#")]
+    assert outbox
+    for trait in traits:
+        assert trait not in logged
+        assert trait not in json.dumps(outbox, ensure_ascii=False)
+    for participant in PARTICIPANTS:
+        assert participant.name not in logged
+
+
+def test_every_request_left_an_access_record(played: tuple[Exchange, Calls, list[Step], str]) -> None:
+    exchange, _, steps, _ = played
+    records = exchange.table("audit")
+    asked = {item["request_id"]["S"] for item in records if "request_id" in item}
+    answered = [step for step in steps if step.path.startswith("/fhir/")]
+    assert len(asked) >= len(answered)
+    refused = [item for item in records if item["outcome"]["S"] == "4"]
+    assert len(refused) >= len([step for step in steps if 400 <= step.status < 500])
+
+
+def test_every_read_is_consistent_and_no_index_is_used(played: tuple[Exchange, Calls, list[Step], str]) -> None:
+    """Law 2: read your writes, everywhere."""
+    _, calls, _, _ = played
+    assert calls.reads > 100
+    assert not calls.weak
