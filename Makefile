@@ -12,7 +12,7 @@ export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fmt clean
+.PHONY: help run test check bench docs fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: $(STAMP) ## format, lint, types, import contracts, then every test
 
 bench: $(STAMP) ## what each step of the story costs
 	@$(BIN)/python -m benchmarks
+
+docs: $(STAMP) ## the pages of docs/ that are made from code
+	@$(BIN)/python -m infra.describe
 
 fmt: $(STAMP) ## format, and repair what can be
 	@$(BIN)/ruff check --fix .

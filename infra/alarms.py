@@ -35,9 +35,7 @@ class Alarms(Construct):
     def on_dead_letters(self, queues: Mapping[str, sqs.Queue]) -> None:
         for name, queue in queues.items():
             metric = queue.metric_approximate_number_of_messages_visible(period=_PERIOD, statistic="Maximum")
-            self._alarm(
-                f"{name.capitalize()}Dead", metric, 1, f"dead letters behind {name}: read them, then redrive"
-            )
+            self._alarm(f"{name.capitalize()}Dead", metric, 1, f"dead letters behind {name}: read them, then redrive")
 
     def on_errors(self, functions: Mapping[str, lambda_.Function]) -> None:
         for name, function in functions.items():

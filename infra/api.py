@@ -181,18 +181,14 @@ class Api(Construct):
             )
             deployment = cast(apigateway.Deployment, self.rest.latest_deployment)
             deployment.node.add_dependency(added)
-            deployment.add_to_logical_id(
-                [response.kind, response.status, response.template, response.parameters]
-            )
+            deployment.add_to_logical_id([response.kind, response.status, response.template, response.parameters])
 
     def _name(self, domain: Domain) -> None:
         name = apigateway.DomainName(
             self,
             "Domain",
             domain_name=domain.name,
-            certificate=certificates.Certificate.from_certificate_arn(
-                self, "Certificate", domain.certificate_arn
-            ),
+            certificate=certificates.Certificate.from_certificate_arn(self, "Certificate", domain.certificate_arn),
             endpoint_type=apigateway.EndpointType.REGIONAL,
             security_policy=apigateway.SecurityPolicy.TLS13_1_2_PFS_PQ_2025_09,
             endpoint_access_mode=apigateway.EndpointAccessMode.STRICT,

@@ -70,9 +70,7 @@ class Function(Construct):
             tracing=lambda_.Tracing.ACTIVE if settings.traces else lambda_.Tracing.DISABLED,
         )
         # Which handler this is, for those who run the template without Lambda.
-        cast(lambda_.CfnFunction, self.function.node.default_child).add_metadata(
-            "passerelle:function", spec.name
-        )
+        cast(lambda_.CfnFunction, self.function.node.default_child).add_metadata("passerelle:function", spec.name)
         self._accept_findings(settings)
 
     def _accept_findings(self, settings: StageSettings) -> None:
@@ -102,13 +100,9 @@ class Function(Construct):
 
     def follow_outbox(self, trigger: Outbox, *, table: dynamodb.Table, keys: Keys, dead: sqs.Queue) -> None:
         stream = Protected(arn=cast(str, table.table_stream_arn), key=keys.data)
-        allow(
-            self.role, ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"), stream
-        )
+        allow(self.role, ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"), stream)
         reason = "Streams are listed by table, and the resource of that action is all of them"
-        streams = Protected(
-            arn=f"{table.table_arn}/stream/*", accepted=(reason, wildcard_below(table, "/stream/*"))
-        )
+        streams = Protected(arn=f"{table.table_arn}/stream/*", accepted=(reason, wildcard_below(table, "/stream/*")))
         allow(self.role, ("dynamodb:ListStreams",), streams)
         allow(self.role, ("sqs:SendMessage",), Protected(arn=dead.queue_arn, key=keys.operations))
         lambda_.CfnEventSourceMapping(

@@ -56,9 +56,7 @@ class DocumentVault(Construct):
             lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))],
             removal_policy=removal,
         )
-        reason = (
-            "A content has its own name: the grant is on all objects, and the bucket itself cannot be listed"
-        )
+        reason = "A content has its own name: the grant is on all objects, and the bucket itself cannot be listed"
         self.objects = Protected(
             arn=self.bucket.arn_for_objects("*"),
             key=keys.data,

@@ -25,9 +25,7 @@ _ONLY_COUNTED: Final = (
 
 
 class Firewall(Construct):
-    def __init__(
-        self, scope: Construct, construct_id: str, *, settings: StageSettings, stage_arn: str
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: StageSettings, stage_arn: str) -> None:
         super().__init__(scope, construct_id)
         acl = wafv2.CfnWebACL(
             self,

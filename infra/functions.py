@@ -82,17 +82,13 @@ _RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
 _PERSON = Grant(on="clinical", actions=("dynamodb:GetItem",))
 _INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
 _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
-_INDEX = Grant(
-    on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query")
-)
+_INDEX = Grant(on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"))
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
 
-def _http(
-    name: str, purpose: str, *grants: Grant, public: bool = False, memory_mb: int = 1024
-) -> FunctionSpec:
+def _http(name: str, purpose: str, *grants: Grant, public: bool = False, memory_mb: int = 1024) -> FunctionSpec:
     return FunctionSpec(
         name=name,
         purpose=purpose,
@@ -134,9 +130,7 @@ FUNCTIONS: Final = (
         _AUDIT,
         _INDEX_SECRET,
     ),
-    _http(
-        "directory", "Organization, Practitioner: read, search", _RECORD_READ, _AUDIT, _INDEX_SECRET
-    ),
+    _http("directory", "Organization, Practitioner: read, search", _RECORD_READ, _AUDIT, _INDEX_SECRET),
     _http(
         "subscriptions",
         "Subscription: create, read, delete",

@@ -118,12 +118,8 @@ GATEWAY_RESPONSES: Final = (
         code="forbidden",
         diagnostics="the request was refused before it was read; request $context.requestId",
     ),
-    GatewayResponse(
-        kind="THROTTLED", status=429, code="throttled", diagnostics="too many requests; repeat later"
-    ),
-    GatewayResponse(
-        kind="QUOTA_EXCEEDED", status=429, code="throttled", diagnostics="too many requests; repeat later"
-    ),
+    GatewayResponse(kind="THROTTLED", status=429, code="throttled", diagnostics="too many requests; repeat later"),
+    GatewayResponse(kind="QUOTA_EXCEEDED", status=429, code="throttled", diagnostics="too many requests; repeat later"),
     _unavailable("INTEGRATION_FAILURE"),
     _unavailable("INTEGRATION_TIMEOUT"),
     _unavailable("AUTHORIZER_FAILURE"),

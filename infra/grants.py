@@ -46,9 +46,7 @@ class Protected:
 
     arn: str
     key: kms.IKey | None = None
-    accepted: tuple[str, str] | None = (
-        None  # the reason for a wildcard in the ARN, and cdk-nag's finding of it
-    )
+    accepted: tuple[str, str] | None = None  # the reason for a wildcard in the ARN, and cdk-nag's finding of it
 
 
 def allow(role: iam.Role, actions: Iterable[str], on: Protected) -> None:

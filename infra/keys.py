@@ -53,9 +53,7 @@ class Keys(Construct):
             "IndexSecret",
             description=f"passerelle {settings.stage}: HMAC key of look-up items and cursors",
             encryption_key=self.data,
-            generate_secret_string=secretsmanager.SecretStringGenerator(
-                password_length=64, exclude_punctuation=True
-            ),
+            generate_secret_string=secretsmanager.SecretStringGenerator(password_length=64, exclude_punctuation=True),
             removal_policy=removal,
         )
         accept(

@@ -46,9 +46,7 @@ class Layers(Construct):
                 asset_hash=hashlib.sha256(recipe + REQUIREMENTS.read_bytes()).hexdigest(),
                 asset_hash_type=AssetHashType.CUSTOM,
                 bundling=BundlingOptions(
-                    image=DockerImage.from_registry(
-                        "unused"
-                    ),  # required, though `local` always succeeds or raises
+                    image=DockerImage.from_registry("unused"),  # required, though `local` always succeeds or raises
                     local=Wheels(),
                 ),
             ),
@@ -101,9 +99,7 @@ def install(folder: Path) -> None:
     )
     if compiles_bytecode():
         # Halves the cold start. Unchecked: a layer's time stamps are not those of the build.
-        compileall.compile_dir(
-            target, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )
+        compileall.compile_dir(target, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 def compiles_bytecode() -> bool:

@@ -36,9 +36,7 @@ def endpoints() -> list[Endpoint]:
     found: dict[tuple[str, str], Endpoint] = {}
     for spec, public in _http_functions():
         for route in _routes_of(spec):
-            endpoint = Endpoint(
-                path=route.gateway_path, method=route.method, function=spec.name, public=public
-            )
+            endpoint = Endpoint(path=route.gateway_path, method=route.method, function=spec.name, public=public)
             known = found.setdefault((endpoint.path, endpoint.method), endpoint)
             if known != endpoint:
                 owners = f"{known.function} and {endpoint.function}"

@@ -88,9 +88,7 @@ class PasserelleStack(Stack):
                         dead=notifications.dead["outbox"],
                     )
                 case Queue():
-                    functions[spec.name].consume(
-                        spec.trigger, queue=notifications.queues[spec.trigger.name], keys=keys
-                    )
+                    functions[spec.name].consume(spec.trigger, queue=notifications.queues[spec.trigger.name], keys=keys)
                 case Http() | Authorizer():
                     pass  # the API starts them
         api.serve(endpoints(), lambdas, lambdas["authorize"])
@@ -101,6 +99,8 @@ class PasserelleStack(Stack):
         alarms.on_errors(lambdas)
         alarms.on_stream_age(lambdas["relay"])
         alarms.on_server_errors(api.rest.metric_server_error(period=Duration.minutes(5), statistic="Average"))
+        operations = tables.by_name["operations"].table_name
+        CfnOutput(self, "OperationsTable", value=operations, description="For `passerelle register` and `seed`")
         CfnOutput(self, "AlarmTopic", value=alarms.topic.topic_arn)
 
     def _public_url(self, api: Api) -> str:
@@ -117,7 +117,5 @@ class PasserelleStack(Stack):
             expression=Fn.condition_not(Fn.condition_equals(parameter.value_as_string, "")),
         )
         url = Fn.condition_if(given.logical_id, parameter.value_as_string, api.url).to_string()
-        CfnOutput(
-            self, "Url", value=url, description="Root of the public URL: the FHIR base is below, at /fhir"
-        )
+        CfnOutput(self, "Url", value=url, description="Root of the public URL: the FHIR base is below, at /fhir")
         return url

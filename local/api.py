@@ -81,9 +81,7 @@ class ApiRoute:
     @property
     def precedence(self) -> list[int]:
         """Sorts what API Gateway tries first: static segments, then variables, then the rest of the path."""
-        return [
-            2 if part.endswith("+}") else part.startswith("{") for part in self.resource.strip("/").split("/")
-        ]
+        return [2 if part.endswith("+}") else part.startswith("{") for part in self.resource.strip("/").split("/")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +124,14 @@ class RestApi:
                 given.take(name)
             stages.append(given.take("StageName"))
             given.finish()
-        authorizers = {
-            name: _authorizer(given, by_arn) for name, given in served("AWS::ApiGateway::Authorizer")
-        }
+        authorizers = {name: _authorizer(given, by_arn) for name, given in served("AWS::ApiGateway::Authorizer")}
         paths = _paths(served)
         routes = [_route(given, paths, authorizers, by_arn) for _, given in served("AWS::ApiGateway::Method")]
         return cls(
             stage=stages[0] if stages else "",
             is_binary=is_binary,
-            routes=tuple(
-                sorted(routes, key=lambda route: (route.precedence, route.resource, route.method == "ANY"))
-            ),
-            failures=dict(
-                _gateway_response(given) for _, given in served("AWS::ApiGateway::GatewayResponse")
-            ),
+            routes=tuple(sorted(routes, key=lambda route: (route.precedence, route.resource, route.method == "ANY"))),
+            failures=dict(_gateway_response(given) for _, given in served("AWS::ApiGateway::GatewayResponse")),
         )
 
     def failure(self, kind: str) -> tuple[int, str, Rendering | None]:
@@ -267,9 +259,7 @@ def _rendering(given: Properties, prefix: str, status: int | None, templates: Ma
         if not target.startswith(prefix):
             raise TemplateError(f"{given.owner}: {target} is not implemented")
         headers[target.removeprefix(prefix)] = _header_value(given.owner, source)
-    return Rendering(
-        status=status, headers=headers, content_type=content_type, body=MappingTemplate.read(body)
-    )
+    return Rendering(status=status, headers=headers, content_type=content_type, body=MappingTemplate.read(body))
 
 
 def _header_value(owner: str, source: str) -> MappingTemplate:

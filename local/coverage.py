@@ -48,7 +48,5 @@ def is_ignored(kind: str) -> bool:
 def without_ignored(kind: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that the loader has to implement."""
     return {
-        name: value
-        for name, value in properties.items()
-        if f"{kind}.{name}" not in IGNORED and name not in _ANYWHERE
+        name: value for name, value in properties.items() if f"{kind}.{name}" not in IGNORED and name not in _ANYWHERE
     }

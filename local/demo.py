@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from local.exchange import Credentials, ExchangeClient, TokenRefused
+from local.exchange import Credentials, ExchangeClient, TokenRefusedError
 from local.options import CredentialsOption, UrlOption, credentials_of
 from local.region import PARTICIPANTS
 from local.story import Step, Story, StoryError
@@ -47,7 +47,7 @@ def demo(
         webhook = stack.enter_context(Webhook()) if is_local else None
         try:
             Story(client, keys, teller, webhook=webhook).play()
-        except (StoryError, TokenRefused, httpx.TransportError) as failure:
+        except (StoryError, TokenRefusedError, httpx.TransportError) as failure:
             console.print(f"[red]failed:[/] {escape(str(failure))}")
             raise typer.Exit(1) from None
     if webhook is None:

@@ -62,7 +62,7 @@ class Credentials:
             json.dump(keys, file, indent=1)
 
 
-class TokenRefused(Exception):
+class TokenRefusedError(Exception):
     """The token endpoint refused; the message is its OAuth error."""
 
 
@@ -100,7 +100,7 @@ class ExchangeClient:
         return jwt.encode(header, claims, JWKRegistry.import_key(dict(self._key)), algorithms=[self._key["alg"]])
 
     def token(self) -> str:
-        """An access token; raises TokenRefused."""
+        """An access token; raises TokenRefusedError."""
         if self._token and self._token[1] > time.monotonic():
             return self._token[0]
         endpoint = f"{self.url}/oauth2/token"
@@ -113,7 +113,7 @@ class ExchangeClient:
             form["scope"] = self._scope
         answer = self.http.post(endpoint, data=form)
         if answer.status_code != 200:
-            raise TokenRefused(f"{answer.status_code} {answer.text[:300]}")
+            raise TokenRefusedError(f"{answer.status_code} {answer.text[:300]}")
         issued = answer.json()
         self._token = (issued["access_token"], time.monotonic() + issued["expires_in"] - _EARLY_SECONDS)
         return self._token[0]

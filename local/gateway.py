@@ -185,9 +185,7 @@ class Gateway:
         if effects != {"Allow"}:
             raise _Refusal("ACCESS_DENIED", authorizer=context)
         # API Gateway passes scalars only, and as strings.
-        return {
-            name: json.dumps(each) if isinstance(each, bool) else str(each) for name, each in context.items()
-        }
+        return {name: json.dumps(each) if isinstance(each, bool) else str(each) for name, each in context.items()}
 
     def _integrate(self, route: ApiRoute, event: Mapping[str, Any]) -> Response:
         assert route.function is not None
@@ -218,8 +216,7 @@ class Gateway:
         return Response(
             status=status,
             headers=tuple(
-                (f"x-amzn-Remapped-{name}" if name.lower() in _REMAPPED else name, value)
-                for name, value in headers
+                (f"x-amzn-Remapped-{name}" if name.lower() in _REMAPPED else name, value) for name, value in headers
             ),
             body=content,
         )
@@ -280,9 +277,7 @@ class Gateway:
 def _rendered(rendering: Rendering, status: int, context: Mapping[str, Any]) -> Response:
     headers = {"Content-Type": rendering.content_type}
     headers |= {name: template.render(context) for name, template in rendering.headers.items()}
-    return Response(
-        status=status, headers=tuple(headers.items()), body=rendering.body.render(context).encode()
-    )
+    return Response(status=status, headers=tuple(headers.items()), body=rendering.body.render(context).encode())
 
 
 def _grouped(pairs: Headers) -> dict[str, list[str]]:
@@ -297,6 +292,4 @@ def _first(headers: Headers, wanted: str) -> str | None:
 
 
 def _covers(resources: str | Sequence[str], arn: str) -> bool:
-    return any(
-        fnmatch.fnmatchcase(arn, each) for each in ([resources] if isinstance(resources, str) else resources)
-    )
+    return any(fnmatch.fnmatchcase(arn, each) for each in ([resources] if isinstance(resources, str) else resources))

@@ -1,7 +1,7 @@
 """`passerelle load`: transaction bundles from files into an exchange, resumable, with a summary of what was refused.
 
-Each bundle is sent with an Idempotency-Key made of its content, so that sending it again, after a crash or a lost answer,
-does nothing twice; what succeeded is noted in a ledger beside the credentials, and skipped next time.
+Each bundle is sent with an Idempotency-Key made of its content, so that sending it again, after a crash or a lost
+answer, does nothing twice; what succeeded is noted in a ledger beside the credentials, and skipped next time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from local.exchange import Credentials, ExchangeClient, TokenRefused
+from local.exchange import Credentials, ExchangeClient, TokenRefusedError
 from local.options import CredentialsOption, UrlOption, credentials_of
 from local.region import PARTICIPANTS
 
@@ -119,7 +119,7 @@ def load(
     try:
         exchange = ExchangeClient(where, client, Credentials(path).key(client), scope=scope or default)
         refusals = _load_all(exchange, list(bundles(paths)), Ledger(path.parent / f"loaded-{client}.txt"), console)
-    except (KeyError, TokenRefused, httpx.TransportError) as failure:
+    except (KeyError, TokenRefusedError, httpx.TransportError) as failure:
         console.print(f"[red]stopped:[/] {failure}. What was taken is noted; run the same command to go on.")
         raise typer.Exit(1) from None
     if refusals:

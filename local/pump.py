@@ -273,9 +273,7 @@ class _StreamPoller:
     def _is_given_up(self, record: Mapping[str, Any]) -> bool:
         retries, age = self.source.max_retries, self.source.max_age_seconds
         created = record["dynamodb"]["ApproximateCreationDateTime"].timestamp()
-        return (retries is not None and self._attempts > retries) or (
-            age is not None and self.now() - created > age
-        )
+        return (retries is not None and self._attempts > retries) or (age is not None and self.now() - created > age)
 
     def _give_up(self, batch: Sequence[Mapping[str, Any]]) -> None:
         log.warning("%s: gave up on %d records", self.source.name, len(batch))
@@ -292,9 +290,7 @@ class _StreamPoller:
         self._done(len(batch))
 
     def _record(self, received: Mapping[str, Any]) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(
-            json.dumps({**received, "eventSourceARN": self.source.arn}, default=_wire)
-        )
+        event: dict[str, Any] = json.loads(json.dumps({**received, "eventSourceARN": self.source.arn}, default=_wire))
         return event
 
 
@@ -387,9 +383,7 @@ class Pump:
                 pause = min(_MAX_PAUSE_SECONDS, 2 * pause)
 
 
-def _invoked(
-    runtime: Runtime, source: EventSource, records: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
+def _invoked(runtime: Runtime, source: EventSource, records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The function's answer, or None if it failed."""
     try:
         answer = runtime.invoke(source.function, {"Records": list(records)})

@@ -1,7 +1,7 @@
 """The synthetic region that the local stack is seeded with: who takes part, and twenty people who do not exist.
 
-Identifiers are under test and example OIDs: INS test (1.2.250.1.213.1.4.10), 2.999 (ITU-T X.660 example arc). FINESS and
-RPPS numbers are made up.
+Identifiers are under test and example OIDs: INS test (1.2.250.1.213.1.4.10), 2.999 (ITU-T X.660 example arc).
+FINESS and RPPS numbers are made up.
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ def person(
     status = {"coding": [{"system": RELIABILITY_CODES, "code": "QUAL"}]}
     return {
         "resourceType": "Patient",
-        "extension": [
-            {"url": RELIABILITY, "extension": [{"url": "identityStatus", "valueCodeableConcept": status}]}
-        ],
+        "extension": [{"url": RELIABILITY, "extension": [{"url": "identityStatus", "valueCodeableConcept": status}]}],
         "identifier": [
             {"use": "official", "system": INS_TEST, "value": ins},
             {"use": "secondary", "system": domain, "value": local},

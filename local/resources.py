@@ -112,9 +112,7 @@ def _key(cloud: Cloud, name: str, given: Properties, existing: Made | None) -> M
     )
     if existing is None:
         metadata = kms.create_key(Policy=policy, **options)["KeyMetadata"]
-        existing = Made(
-            ref=metadata["KeyId"], attributes={"Arn": metadata["Arn"], "KeyId": metadata["KeyId"]}
-        )
+        existing = Made(ref=metadata["KeyId"], attributes={"Arn": metadata["Arn"], "KeyId": metadata["KeyId"]})
     else:
         kms.put_key_policy(KeyId=existing.ref, PolicyName="default", Policy=policy)
     if rotation:
@@ -166,9 +164,7 @@ def _bucket(cloud: Cloud, name: str, given: Properties, existing: Made | None) -
         }
         logging.finish()
         # The policy of the target comes first: it lets logs in, and names this bucket.
-        cloud.last.append(
-            partial(s3.put_bucket_logging, Bucket=bucket, BucketLoggingStatus={"LoggingEnabled": target})
-        )
+        cloud.last.append(partial(s3.put_bucket_logging, Bucket=bucket, BucketLoggingStatus={"LoggingEnabled": target}))
     return Made(
         ref=bucket,
         attributes={
@@ -196,9 +192,7 @@ def _lifecycle_rule(rule: Properties) -> dict[str, Any]:
         NoncurrentVersionExpiration="NoncurrentVersionExpiration",
     )
     translated["Filter"] = {"Prefix": rule.take("Prefix", "")}
-    if expiration := rule.renamed(
-        Days="ExpirationInDays", ExpiredObjectDeleteMarker="ExpiredObjectDeleteMarker"
-    ):
+    if expiration := rule.renamed(Days="ExpirationInDays", ExpiredObjectDeleteMarker="ExpiredObjectDeleteMarker"):
         translated["Expiration"] = expiration
     for name, days in (("Transitions", "Days"), ("NoncurrentVersionTransitions", "NoncurrentDays")):
         steps = []
@@ -265,9 +259,7 @@ def _table(cloud: Cloud, name: str, given: Properties, existing: Made | None) ->
 def _queue(cloud: Cloud, name: str, given: Properties, existing: Made | None) -> Made:
     sqs = cloud.client("sqs")
     is_fifo = given.take("FifoQueue", False)
-    queue = cloud.named(str(given.take("QueueName", name)).removesuffix(".fifo")) + (
-        ".fifo" if is_fifo else ""
-    )
+    queue = cloud.named(str(given.take("QueueName", name)).removesuffix(".fifo")) + (".fifo" if is_fifo else "")
     settings = given.renamed(**{attribute: attribute for attribute in _QUEUE_ATTRIBUTES})
     attributes = {attribute: _as_text(value) for attribute, value in settings.items()}
     if existing is None:

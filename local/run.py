@@ -39,9 +39,7 @@ class _Stopped(BaseException):
 
 def run(
     port: Annotated[int, typer.Option(envvar="PORT", help="Port to listen on, on 127.0.0.1.")] = 8000,
-    fresh: Annotated[
-        bool, typer.Option(envvar="FRESH", help="Start empty: forget the data of this port.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option(envvar="FRESH", help="Start empty: forget the data of this port.")] = False,
     state: Annotated[
         Path | None, typer.Option(help="Folder that keeps the data.", show_default=".passerelle/<port>")
     ] = None,

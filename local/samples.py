@@ -25,7 +25,7 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
         "identifier": [{"system": IDNPS, "value": "810000000011"}],
     }
     source = {"resourceType": "Patient", "id": "source", "identifier": [{"system": INS_TEST, "value": "1"}]}
-    document = {
+    document: dict[str, Any] = {
         "resourceType": "DocumentReference",
         "contained": [author, source],
         "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": unique},
@@ -57,7 +57,7 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
             "practiceSetting": {"coding": [{"system": SNOMED, "code": "394802001"}]},
         },
     }
-    submission_set = {
+    submission_set: dict[str, Any] = {
         "resourceType": "List",
         "contained": [author],
         "extension": [
@@ -67,9 +67,7 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
         "status": "current",
         "mode": "working",
         "code": {
-            "coding": [
-                {"system": "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes", "code": "submissionset"}
-            ]
+            "coding": [{"system": "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes", "code": "submissionset"}]
         },
         "subject": {"reference": subject},
         "date": "2026-06-12T10:00:00+02:00",
@@ -81,7 +79,7 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
         "contentType": "application/xml",
         "data": base64.b64encode(content).decode(),
     }
-    resources = (submission_set, document, binary)
+    resources: tuple[dict[str, Any], ...] = (submission_set, document, binary)
     return {
         "resourceType": "Bundle",
         "meta": {"profile": [f"{PDSM}/pdsm-comprehensive-provide-document-bundle"]},
@@ -105,7 +103,11 @@ def laboratory_results(identifier: str, taken_on: date) -> dict[str, Any]:
 
     def entry(full_url: str, resource: dict[str, Any]) -> dict[str, Any]:
         request = {"method": "POST", "url": resource["resourceType"]}
-        return {"fullUrl": full_url, "resource": {**resource, "status": "final", "subject": subject}, "request": request}
+        return {
+            "fullUrl": full_url,
+            "resource": {**resource, "status": "final", "subject": subject},
+            "request": request,
+        }
 
     def result(code: str, value: float, unit: str) -> dict[str, Any]:
         return {
@@ -136,7 +138,9 @@ def prescription(patient: str, professional: str, authored_on: date) -> dict[str
     """An order of one line: paracétamol 1 g, three a day for ten days; thirty units."""
     line = {
         "resourceType": "MedicationRequest",
-        "extension": [{"url": "https://passerelle.example/StructureDefinition/rx-ordinary-product", "valueBoolean": True}],
+        "extension": [
+            {"url": "https://passerelle.example/StructureDefinition/rx-ordinary-product", "valueBoolean": True}
+        ],
         "status": "draft",
         "intent": "order",
         "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": "60234100"}]},
@@ -172,9 +176,5 @@ def supply(patient: str, organisation: dict[str, Any], quantity: int) -> dict[st
 
 def parameters(**values: Any) -> dict[str, Any]:
     """Parameters whose names carry their type: `secret__valueString`."""
-    parts = [dict(zip(("name", kind), (name, value), strict=True)) for name, kind, value in _typed(values)]
+    parts = [{"name": name.partition("__")[0], name.partition("__")[2]: value} for name, value in values.items()]
     return {"resourceType": "Parameters", "parameter": parts}
-
-
-def _typed(values: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    return [(*name.split("__", 1), value) for name, value in values.items()]  # type: ignore[misc]

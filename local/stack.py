@@ -117,9 +117,7 @@ def isolate(endpoint: str) -> None:
     """Point the AWS settings of this process at `endpoint` alone, whatever the machine is set up for."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    no_proxy = ",".join(
-        filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK, "localhost"])
-    )
+    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK, "localhost"]))
     os.environ.update(
         AWS_ACCESS_KEY_ID=_CREDENTIALS,
         AWS_SECRET_ACCESS_KEY=_CREDENTIALS,

@@ -1,7 +1,7 @@
 """The story that runs through every part of the exchange: what `passerelle demo` plays and `make bench` measures.
 
-A hospital registers a person and publishes a document, a laboratory sends results, a practice finds them, prescribes and
-is told of what happens, a pharmacy dispenses; everything leaves an access record.
+A hospital registers a person and publishes a document, a laboratory sends results, a practice finds them, prescribes
+and is told of what happens, a pharmacy dispenses; everything leaves an access record.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Story:
         self._webhook = webhook
         self._measured = measured
         self._chapter = ""
+        self.subscription = ""  # `Subscription/id`, once there is one
         self._now = datetime.now(UTC)
 
     @property
@@ -100,7 +101,7 @@ class Story:
 
     def _tokens(self) -> None:
         self._chapter = "1. A system gets a token"
-        for client_id in ("hospital-a", "practice", "laboratory", "pharmacy-a", "pharmacy-b"):
+        for client_id in ("hospital-a", "practice", "laboratory", "pharmacy-a", "pharmacy-b", "patient-1", "auditor"):
             client = self._clients(client_id)
             began = time.perf_counter()
             with self._measured("token"):
@@ -125,7 +126,12 @@ class Story:
         self._chapter = "2. A hospital registers a person, a practice finds them"
         local, patient = next(iter(people("urn:oid:2.999.1")))
         self._call(
-            "register (ITI-104)", "hospital-a", "PUT", f"Patient?identifier=urn:oid:2.999.1|{local}", (200, 201), patient
+            "register (ITI-104)",
+            "hospital-a",
+            "PUT",
+            f"Patient?identifier=urn:oid:2.999.1|{local}",
+            (200, 201),
+            patient,
         )
         found = self._call("find by INS (ITI-78)", "practice", "GET", f"Patient?identifier={self._ins}", (200,))
         by_date = f"Patient?birthdate={patient['birthDate']}&family=dup"
@@ -158,9 +164,9 @@ class Story:
         )
         webhook.secret = answer.headers["X-Passerelle-Webhook-Secret"]
         self._must(webhook.wait_for("handshake", 30), "the handshake arrives")
-        place = f"Subscription/{answer.json()['id']}"
+        self.subscription = f"Subscription/{answer.json()['id']}"
         for _ in range(40):
-            if self._clients("practice").request("GET", place).json()["status"] == "active":
+            if self._clients("practice").request("GET", self.subscription).json()["status"] == "active":
                 return
             time.sleep(0.25)
         raise StoryError("the subscription did not become active")
@@ -303,7 +309,9 @@ class Story:
     def _command(
         self, title: str, client_id: str, path: str, statuses: tuple[int, ...], body: dict[str, Any] | None
     ) -> httpx.Response:
-        return self._call(title, client_id, "POST", path, statuses, body or {"resourceType": "Parameters"}, is_command=True)
+        return self._call(
+            title, client_id, "POST", path, statuses, body or {"resourceType": "Parameters"}, is_command=True
+        )
 
     def _call(
         self,

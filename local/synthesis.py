@@ -33,11 +33,7 @@ def fingerprint() -> str:
     for name in _INPUTS:
         top = ROOT / name
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            if (
-                path.is_file()
-                and "__pycache__" not in path.parts
-                and not path.parent.name.endswith(".egg-info")
-            ):
+            if path.is_file() and "__pycache__" not in path.parts and not path.parent.name.endswith(".egg-info"):
                 digest.update(f"{path.relative_to(ROOT)}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from local.exchange import Credentials, ExchangeClient, TokenRefused
+from local.exchange import Credentials, ExchangeClient, TokenRefusedError
 from local.options import CredentialsOption, UrlOption, credentials_of
 from local.region import PARTICIPANTS
 
@@ -28,6 +28,6 @@ def access_token(client: str, scope: str | None, url: str | None, credentials: P
     default = next((each.scopes for each in PARTICIPANTS if each.id == client), None)
     try:
         return ExchangeClient(where, client, Credentials(path).key(client), scope=scope or default).token()
-    except (KeyError, TokenRefused) as refused:
+    except (KeyError, TokenRefusedError) as refused:
         typer.echo(f"no token: {refused.args[0]}", err=True)
         raise typer.Exit(1) from None

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 from moto import mock_aws
 
 from local.exchange import Credentials, ExchangeClient, new_key
@@ -20,6 +19,7 @@ from local.runtime import Runtime
 from local.seed import register_clients
 from local.story import Step, Story
 from local.template import Stack
+from local.transport import GatewayTransport
 from local.webhook import Webhook
 
 HOST = "127.0.0.1:8000"
@@ -38,19 +38,6 @@ class _Keys(Credentials):
 
     def save(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
         assert dict(keys) == KEYS
-
-
-class GatewayTransport(httpx.BaseTransport):
-    """httpx over the gateway in this process."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        answer = self._gateway.request(
-            request.method, request.url.raw_path.decode(), list(request.headers.multi_items()), request.read()
-        )
-        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body, request=request)
 
 
 class PumpedWebhook(Webhook):

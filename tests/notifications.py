@@ -44,9 +44,7 @@ def notifications_on_moto() -> Iterator[Any]:
             )
         sqs = client("sqs")
         dead_url = sqs.create_queue(QueueName="dead.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"][
-            "QueueArn"
-        ]
+        arn = sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_DELIVERY_ATTEMPTS}
         url = sqs.create_queue(
             QueueName="deliveries.fifo",

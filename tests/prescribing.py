@@ -1,4 +1,4 @@
-"""What the tests of prescriptions start from: a registered person, a prescriber with a key, two pharmacies."""
+"""What tests of prescriptions start from: a registered person, a prescriber with a key, two pharmacies."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ from passerelle.fhir import prescription as fhir
 from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.journal import AlreadyAnsweredError, Answer, Change
 from passerelle.patients.model import Traits
+from passerelle.prescriptions import history
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
     ClaimChange,
     ClaimTerms,
+    Group,
     GroupChange,
     HistoryEvent,
     LineChange,
@@ -45,6 +47,7 @@ from passerelle.prescriptions.model import (
     Supplied,
     Supply,
 )
+from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.ports import Prescriptions
 from passerelle.prescriptions.service import PrescriptionService, Target, line_task_id
 from tests.registered import FHIR_URL, key_of, services
@@ -90,6 +93,23 @@ PATIENT = replace(
 OTHER_PATIENT = replace(PATIENT, client_id="patient-2", patient=f"{INS_TEST}|155069900000102")
 
 
+GROUP = Group(
+    id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2s",
+    base_url="https://exchange.example/fhir",
+    number="7K3M9QX2V5T8R1HNB4J1",
+    patient="7q2k9c4m1xw8z0ab",
+    prescriber="810000000011",
+    practice="1990000037",
+    authored_on=AT.date(),
+    created_at=AT.isoformat(),
+    updated_at=AT.isoformat(),
+    code_hash=digest("code"),
+    version=3,
+    head=history.ORIGIN,
+    events=0,
+)
+
+
 def example(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = fhir_json.loads((EXAMPLES / name).read_bytes())
     return loaded
@@ -133,9 +153,7 @@ def sign(content: str, *, key: ECKey | None = None, header: Mapping[str, Any] | 
     """A detached JWS over the content (RFC 7515, appendix F)."""
     key = key or signing_key()
     head = {"alg": "ES256", "kid": key.kid, **(header or {})}
-    return jws.detach_content(
-        jws.serialize_compact(head, content.encode(), key, algorithms=["ES256", "ES384"])
-    )
+    return jws.detach_content(jws.serialize_compact(head, content.encode(), key, algorithms=["ES256", "ES384"]))
 
 
 def signing_key() -> ECKey:
@@ -158,9 +176,7 @@ def region() -> Iterator[Region]:
                 professional=PRACTICE.professional,
             )
         )
-        resource = person(
-            "urn:oid:2.999.3", "000001", INS, "DUPONT", "Élise", "female", "1955-06-14", "Rivières"
-        )
+        resource = person("urn:oid:2.999.3", "000001", INS, "DUPONT", "Élise", "female", "1955-06-14", "Rivières")
         registered, _ = wiring.patient_service().register(
             request(PRACTICE, "conditional-update"),
             ("urn:oid:2.999.3", "000001"),
@@ -170,7 +186,7 @@ def region() -> Iterator[Region]:
 
 
 class MemoryExchange:
-    """Storage and journal in memory, behind one lock: `Prescriptions`, `Journal`, `People` and `SignerKeys` at once.
+    """All ports of prescriptions in memory, behind one lock.
 
     For tests of many cases, and of threads: DynamoDB on moto is slow, and knows no threads.
     """
@@ -183,11 +199,11 @@ class MemoryExchange:
         self.commits = 0
         self._lock = threading.Lock()
 
-    def find(self, id: str) -> Prescription | None:  # noqa: A002
+    def find(self, id: str) -> Prescription | None:
         return self.prescriptions.get(id)
 
     def find_id(self, number: str) -> str | None:
-        return next((id for id, each in self.prescriptions.items() if each.group.number == number), None)
+        return next((key for key, each in self.prescriptions.items() if each.group.number == number), None)
 
     def blinded(self, organisation: str, identifier: str) -> str:
         return f"{organisation}|{identifier}"
@@ -219,10 +235,7 @@ class MemoryExchange:
             line = self.prescriptions[change.prescription].line(change.before.number)
             if line is None or line.version != change.before.version:
                 raise LineMovedError(line or change.before)
-        if (
-            isinstance(change, GroupChange)
-            and self.prescriptions[change.before.id].group.head != change.before.head
-        ):
+        if isinstance(change, GroupChange) and self.prescriptions[change.before.id].group.head != change.before.head:
             raise PrescriptionMovedError()
         if isinstance(change, Supplied) and change.entry.identifier in self.identifiers:
             raise rx("RX-DUPLICATE")
@@ -234,10 +247,10 @@ class MemoryExchange:
             case PrescriptionCreated():
                 self.prescriptions[change.prescription.group.id] = change.prescription
             case LineChange():
-                id = change.prescription  # noqa: A001
+                id = change.prescription
                 self.prescriptions[id] = self.prescriptions[id].with_line(change.after)
             case GroupChange():
-                id = change.before.id  # noqa: A001
+                id = change.before.id
                 self.prescriptions[id] = replace(self.prescriptions[id], group=change.after)
             case ClaimChange():
                 found, new = self.prescriptions[change.prescription], change.claim
@@ -275,7 +288,7 @@ class Region:
         order = fhir.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*resources))))
         return self.service.create(request(caller, "$create", at=at, **options), order)
 
-    def activate(self, id: str, *, at: datetime = AT, caller: Caller = PRACTICE, **options: Any) -> Outcome:  # noqa: A002
+    def activate(self, id: str, *, at: datetime = AT, caller: Caller = PRACTICE, **options: Any) -> Outcome:
         prepared = self.service.prepare(request(caller, "$prepare", at=at), Target.of(id))
         signed = Signature(jws=sign(prepared.content), signed_on=prepared.group.authored_on)
         return self.service.activate(request(caller, "$activate", at=at, **options), Target.of(id), signed)
@@ -289,7 +302,7 @@ class Region:
 
     def accept(
         self,
-        id: str,  # noqa: A002
+        id: str,
         code: str | None,
         *lines: int,
         caller: Caller = PHARMACY_A,
@@ -302,7 +315,7 @@ class Region:
 
     def dispense(
         self,
-        id: str,  # noqa: A002
+        id: str,
         secret: str | None,
         units: int,
         *,
@@ -319,7 +332,7 @@ class Region:
 
     def reject(
         self,
-        id: str,  # noqa: A002
+        id: str,
         secret: str | None,
         *lines: int,
         caller: Caller = PHARMACY_A,
@@ -330,12 +343,17 @@ class Region:
         return self.service.reject(request(caller, "$reject", at=at, **options), target, secret or "", None)
 
     def cancel(
-        self, id: str, *lines: int, caller: Caller = PRACTICE, at: datetime = AT, **options: Any
-    ) -> Outcome:  # noqa: A002
+        self,
+        id: str,
+        *lines: int,
+        caller: Caller = PRACTICE,
+        at: datetime = AT,
+        **options: Any,
+    ) -> Outcome:
         target = Target.of(id, lines)
         return self.service.cancel(request(caller, "$cancel", at=at, **options), target, "prescribing-error")
 
-    def stored(self, id: str) -> Prescription:  # noqa: A002
+    def stored(self, id: str) -> Prescription:
         found = self.store.find(id)
         assert found is not None
         return found
@@ -389,6 +407,14 @@ def refused(call: Callable[..., Any], *arguments: Any, **options: Any) -> Passer
     with pytest.raises(PasserelleError) as raised:
         call(*arguments, **options)
     return raised.value
+
+
+def tried(call: Callable[[], Outcome]) -> Outcome | PasserelleError:
+    """What a call gives, or the error it raises."""
+    try:
+        return call()
+    except PasserelleError as error:
+        return error
 
 
 def code_of(error: PasserelleError) -> str:

@@ -44,9 +44,7 @@ def services() -> Iterator[None]:
                 BillingMode="PAY_PER_REQUEST",
             )
         key = boto3.client("kms").create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")
-        secret = boto3.client("secretsmanager").create_secret(
-            Name="index", SecretString=secrets.token_hex(32)
-        )
+        secret = boto3.client("secretsmanager").create_secret(Name="index", SecretString=secrets.token_hex(32))
         patch.setenv("STAGE", "dev")
         patch.setenv("TOKEN_KEY_ID", key["KeyMetadata"]["KeyId"])
         patch.setenv("INDEX_SECRET_ARN", secret["ARN"])

@@ -20,15 +20,11 @@ def command(path: str, needs: Interaction, run: Callable[[PrescriptionService, C
     @coded
     def serve(call: Call, wired: wiring.PrescriptionsWiring) -> Reply:
         done = run(wired.prescriptions, call)
-        return Reply(
-            status=done.status, body=fhir.render(done), headers=fhir.headers(done), touched=COMMITTED
-        )
+        return Reply(status=done.status, body=fhir.render(done), headers=fhir.headers(done), touched=COMMITTED)
 
 
 command("/$create", "c", lambda rx, call: rx.create(call.request, fhir.parse_order(call.resource)))
-command(
-    "/$accept", "u", lambda rx, call: rx.accept_number(call.request, *fhir.parse_number_claim(call.resource))
-)
+command("/$accept", "u", lambda rx, call: rx.accept_number(call.request, *fhir.parse_number_claim(call.resource)))
 command("/{id}/$accept", "u", lambda rx, call: rx.accept(call.request, *fhir.parse_claim(call)))
 command("/{id}/$activate", "u", lambda rx, call: rx.activate(call.request, *fhir.parse_signature(call)))
 command("/{id}/$dispense", "u", lambda rx, call: rx.dispense(call.request, *fhir.parse_supply(call)))

@@ -23,9 +23,7 @@ from passerelle.fhir.bundles import (
 from passerelle.fhir.validation import validate
 
 BASE = "https://hie.example/fhir"
-STORED = (
-    '{"resourceType":"Observation","valueQuantity":{"value":72.50},  "note":[{"text":"é\\u00e9"}]}'.encode()
-)
+STORED = '{"resourceType":"Observation","valueQuantity":{"value":72.50},  "note":[{"text":"é\\u00e9"}]}'.encode()
 
 # --- searchset ----------------------------------------------------------------------------------------------
 
@@ -151,9 +149,7 @@ def test_a_transaction_without_entries() -> None:
 def test_a_faulty_entry_is_named(entry: Any, code: str, where: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_transaction(transaction(post(), entry))
-    assert [(issue.code, issue.expression) for issue in refused.value.issues] == [
-        (code, f"Bundle.entry[1]{where}")
-    ]
+    assert [(issue.code, issue.expression) for issue in refused.value.issues] == [(code, f"Bundle.entry[1]{where}")]
 
 
 def test_all_faults_are_named_at_once() -> None:
@@ -199,17 +195,11 @@ def test_a_transaction_has_a_limit() -> None:
 
 
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.text(max_size=5)
-    | st.sampled_from(["POST", "Patient", "Patient/1"]),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["POST", "Patient", "Patient/1"]),
     lambda children: (
         st.lists(children, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["request", "method", "url", "resource", "fullUrl", "resourceType", "id", "ifMatch"]
-            ),
+            st.sampled_from(["request", "method", "url", "resource", "fullUrl", "resourceType", "id", "ifMatch"]),
             children,
         )
     ),

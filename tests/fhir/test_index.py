@@ -27,9 +27,7 @@ from passerelle.fhir.validation import validate
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 ROWS = list(RECORD_TYPES.values())
-PARAMETERS = [
-    pytest.param(row, name, id=f"{row.name}.{name}") for row in ROWS for name in row.search if name[0] != "_"
-]
+PARAMETERS = [pytest.param(row, name, id=f"{row.name}.{name}") for row in ROWS for name in row.search if name[0] != "_"]
 TYPES_OF_KIND = {
     "token": {"code", "id", "boolean", "string", "CodeableConcept", "Coding", "Identifier"},
     "reference": {"Reference"},
@@ -56,11 +54,7 @@ def elements_at(row: RecordType, path: str) -> Iterator[tuple[Element, bool]]:
         if step == "resolve()":
             assert element is not None
             assert element.type == "Reference"
-            here = (
-                "PractitionerRole"
-                if "resolve().practitioner" in path and here == row.name
-                else "Practitioner"
-            )
+            here = "PractitionerRole" if "resolve().practitioner" in path and here == row.name else "Practitioner"
             continue
         found = definition(here)
         assert found is not None

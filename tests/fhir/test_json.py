@@ -23,9 +23,7 @@ def test_decimals_stay_as_written(number: str) -> None:
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda children: (
-        st.lists(children) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children)
-    ),
+    lambda children: st.lists(children) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children),
     max_leaves=20,
 )
 

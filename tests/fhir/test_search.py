@@ -275,9 +275,7 @@ def test_what_does_not_concern_the_search_is_no_fault(name: str) -> None:
     assert parse_query("Observation", [(name, "x")], strict=True).used == ()
 
 
-@pytest.mark.parametrize(
-    "name", ["code:below", "code:text", "date:exact", "encounter:lower", "patient:below"]
-)
+@pytest.mark.parametrize("name", ["code:below", "code:text", "date:exact", "encounter:lower", "patient:below"])
 def test_a_modifier_that_is_not_known_is_always_refused(name: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_query("Observation", [(name, "718-7")])
@@ -336,9 +334,7 @@ texts = st.text(st.one_of(st.characters(), st.sampled_from(f"{SECRET}|,\\:/-0129
     st.sampled_from([kind for kind in RECORD_TYPES if kind != "Patient"]),
     st.lists(
         st.tuples(
-            st.sampled_from(
-                ["patient", "patient.identifier", "date", "code", "encounter", "_count", "_sort", "x"]
-            ),
+            st.sampled_from(["patient", "patient.identifier", "date", "code", "encounter", "_count", "_sort", "x"]),
             texts,
         )
     ),

@@ -42,9 +42,7 @@ def resource(**changes: Any) -> dict[str, Any]:
         "type": "rest-hook",
         "endpoint": "https://hooks.example/in",
         "payload": "application/fhir+json",
-        "_payload": {
-            "extension": [{"url": fhir.BACKPORT + "backport-payload-content", "valueCode": "id-only"}]
-        },
+        "_payload": {"extension": [{"url": fhir.BACKPORT + "backport-payload-content", "valueCode": "id-only"}]},
         "header": ["Authorization: Bearer theirs"],
     }
     body: dict[str, Any] = {
@@ -53,9 +51,7 @@ def resource(**changes: Any) -> dict[str, Any]:
         "status": "requested",
         "reason": "care coordination",
         "criteria": TOPIC,
-        "_criteria": {
-            "extension": [{"url": fhir.BACKPORT + "backport-filter-criteria", "valueString": filter_}]
-        },
+        "_criteria": {"extension": [{"url": fhir.BACKPORT + "backport-filter-criteria", "valueString": filter_}]},
         "channel": channel,
     }
     for name, value in changes.items():
@@ -121,11 +117,7 @@ def test_sub_1_what_else_is_accepted(changes: dict[str, Any]) -> None:
         ({"channel__payload": None}, "required"),
         ({"channel_endpoint": None}, "required"),
         (
-            {
-                "channel_extension": [
-                    {"url": fhir.BACKPORT + "backport-heartbeat-period", "valueUnsignedInt": 60}
-                ]
-            },
+            {"channel_extension": [{"url": fhir.BACKPORT + "backport-heartbeat-period", "valueUnsignedInt": 60}]},
             "not-supported",
         ),
         ({"_criteria": criteria("?patient=1", "?author=x")}, "not-supported"),
@@ -179,9 +171,7 @@ def test_what_is_missing(missing: str) -> None:
 
 
 def stored(content: Content = Content.ID_ONLY) -> Subscription:
-    owner = Caller(
-        client_id="practice", organisation="1", role="practice", scopes=Scopes(frozenset()), token_id="t"
-    )
+    owner = Caller(client_id="practice", organisation="1", role="practice", scopes=Scopes(frozenset()), token_id="t")
     return Subscription(
         id="01hr0000000000000000000000",
         version=3,
@@ -252,9 +242,7 @@ def parameters(bundle: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_sub_4_every_notification_is_a_valid_bundle(
-    kind: NotificationKind, entries: tuple[Notification, ...]
-) -> None:
+def test_sub_4_every_notification_is_a_valid_bundle(kind: NotificationKind, entries: tuple[Notification, ...]) -> None:
     body = fhir.render_notification(stored(), kind, entries, len(entries), NOON)
     assert body == fhir.render_notification(stored(), kind, entries, len(entries), NOON)
     bundle = json.loads(body)
@@ -284,9 +272,7 @@ def test_sub_4_id_only_tells_where_and_not_what() -> None:
 
 
 def test_sub_4_a_hidden_event_is_a_number_and_a_time() -> None:
-    bundle = fhir.notification_bundle(
-        stored(), NotificationKind.EVENT, (notification(7, hidden=True),), 7, NOON
-    )
+    bundle = fhir.notification_bundle(stored(), NotificationKind.EVENT, (notification(7, hidden=True),), 7, NOON)
     assert parameters(bundle)["events"] == [{"event-number": "7", "timestamp": "2026-03-01T12:00:00.000Z"}]
     assert len(bundle["entry"]) == 1
     assert KEY not in json.dumps(bundle)

@@ -236,9 +236,7 @@ def test_primitives(name: str, good: list[Any], bad: list[Any]) -> None:
         (observation(subject={"reference": "#none"}), "invariant", "Observation.subject"),
         (
             observation(
-                contained=[
-                    {"resourceType": "Encounter", "id": "e", "status": "planned", "class": {"code": "AMB"}}
-                ],
+                contained=[{"resourceType": "Encounter", "id": "e", "status": "planned", "class": {"code": "AMB"}}],
                 subject={"reference": "#e"},
             ),
             "value",
@@ -276,9 +274,7 @@ def test_primitives(name: str, good: list[Any], bad: list[Any]) -> None:
         (patient(extension=[{"valueInteger": 1}]), "required", "Patient.extension[0].url"),
         (
             patient(
-                extension=[
-                    {"url": "urn:x", "valueInteger": 1, "extension": [{"url": "urn:y", "valueInteger": 1}]}
-                ]
+                extension=[{"url": "urn:x", "valueInteger": 1, "extension": [{"url": "urn:y", "valueInteger": 1}]}]
             ),
             "invariant",
             "Patient.extension[0]",
@@ -340,9 +336,7 @@ def test_a_narrative_is_formatted_text(inner: str) -> None:
     [
         observation(
             _valueString={
-                "extension": [
-                    {"url": "urn:x", "_valueCode": {"extension": [{"url": "urn:y", "valueCode": "z"}]}}
-                ]
+                "extension": [{"url": "urn:x", "_valueCode": {"extension": [{"url": "urn:y", "valueCode": "z"}]}}]
             }
         ),
         patient(
@@ -465,9 +459,7 @@ def test_no_required_value_set_is_cut_short() -> None:
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
-    children = (
-        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    )
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
         yield from places(child, (*path, key))
 
@@ -549,11 +541,7 @@ def unexpected(resource: Any, name: str) -> list[Issue]:
         known = KNOWN_FAULTS.get(name, set())
         # The French examples refer to other entries of their Bundle as if these were contained (#id).
         excused = "ref-1" if name == "fr_ans_examples" else "none"
-        return [
-            issue
-            for issue in error.issues
-            if issue.expression not in known and excused not in issue.diagnostics
-        ]
+        return [issue for issue in error.issues if issue.expression not in known and excused not in issue.diagnostics]
     return []
 
 

@@ -115,9 +115,7 @@ def called(
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def searched(
-    patient: str, *more: tuple[str, str], date: str = f"ge{SINCE}", **who: Any
-) -> tuple[int, dict[str, Any]]:
+def searched(patient: str, *more: tuple[str, str], date: str = f"ge{SINCE}", **who: Any) -> tuple[int, dict[str, Any]]:
     query = [("patient", f"Patient/{patient}"), ("date", date), *more]
     status, body = called("/fhir/AuditEvent", query, **who)
     if status == 200:

@@ -291,9 +291,7 @@ def test_an_event_with_single_headers_only_is_read_too() -> None:
 
 
 @pytest.mark.parametrize("table", ["OPERATIONS_TABLE", "AUDIT_TABLE"])
-def test_what_cannot_be_checked_or_recorded_is_no_answer(
-    table: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_checked_or_recorded_is_no_answer(table: str, caplog: pytest.LogCaptureFixture) -> None:
     """BALP-10: API Gateway lets nobody in when the authorizer fails."""
     text = token()
     bad = text if table == "OPERATIONS_TABLE" else edited()

@@ -1,4 +1,4 @@
-"""What must not get in: each fault has its status, its issue code and the path of the fault, and leaves nothing stored."""
+"""What must not get in: each fault has its status, its code and the path of the fault, and leaves nothing stored."""
 
 from __future__ import annotations
 
@@ -136,6 +136,24 @@ CASES: dict[str, tuple[Attempt, int, str, str | None]] = {
         "required",
         "Bundle.entry[3].resource.code",
     ),
+    "batch": (
+        lambda c, k: c.post("", {**examples.submission(f"Patient/{k}"), "type": "batch"}),
+        400,
+        "value",
+        "Bundle.type",
+    ),
+    "the-same-person-twice": (
+        lambda c, k: c.post("", _twice(examples.patient(12)[1])),
+        422,
+        "business-rule",
+        "Bundle.entry[1]",
+    ),
+    "endless-idempotency-key": (
+        lambda c, k: c.post(OBSERVATION, examples.observation(k), Idempotency_Key="k" * 129),
+        400,
+        "value",
+        None,
+    ),
     "oversized-body": (
         lambda c, k: c.post(OBSERVATION, examples.observation(k, note=[{"text": "x" * 5_300_000}])),
         413,
@@ -209,6 +227,11 @@ def _with_entry(bundle: dict[str, Any], resource: dict[str, Any]) -> dict[str, A
     return bundle
 
 
+def _twice(patient: dict[str, Any]) -> dict[str, Any]:
+    entry = {"resource": patient, "request": {"method": "POST", "url": "Patient"}}
+    return {"resourceType": "Bundle", "type": "transaction", "entry": [entry, entry]}
+
+
 _made: list[str] = []
 
 
@@ -242,7 +265,7 @@ def test_a_refusal_says_nothing_of_what_was_sent(exchange: Exchange, key: str) -
     client = exchange.client("hospital-a")
     for path, body in (
         (OBSERVATION, examples.observation(key, status=secret)),
-        (OBSERVATION, examples.observation(key, **{"effectiveDateTime": secret})),
+        (OBSERVATION, examples.observation(key, effectiveDateTime=secret)),
         (OBSERVATION, examples.observation(key, subject={"reference": f"Patient/{secret}"})),
         (f"Observation?patient={secret}&code={secret}", None),
     ):

@@ -35,9 +35,7 @@ def queue() -> Iterator[Any]:
     """The queue of deliveries, with one subscription to everything."""
     with notifications_on_moto() as sqs:
         register("practice", str(SCOPES))
-        interest = Interest(
-            subscription="sub", owner=OWNER, topic="anything-changed", filter=Filter(), since=NOW
-        )
+        interest = Interest(subscription="sub", owner=OWNER, topic="anything-changed", filter=Filter(), since=NOW)
         subscription = Subscription(
             id="sub",
             version=1,

@@ -115,7 +115,7 @@ class Api:
     def issued(self) -> tuple[str, str]:
         created = self.call("/Task/$create", bundle(self.order()))
         assert created.status == 201
-        id = created.resources("Task")[0]["id"]  # noqa: A001
+        id = created.resources("Task")[0]["id"]
         prepared = self.call(f"/Task/{id}/$prepare", key=None)
         content = base64.b64decode(prepared.told("content")).decode()
         signed = self.call(f"/Task/{id}/$activate", provenance(content, at=datetime.now(UTC)))
@@ -146,14 +146,13 @@ def supply(secret: str, units: float) -> dict[str, Any]:
 
 
 def test_the_story(api: Api) -> None:
-    id, code = api.issued()  # noqa: A001
+    id, code = api.issued()
     claim = api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
     assert claim.status == 200
     secret = claim.told("secret")
     (binary,), (signature,) = claim.resources("Binary"), claim.resources("Provenance")
     assert (
-        json.loads(base64.b64decode(binary["data"]))["number"]
-        == claim.resources("Task")[0]["groupIdentifier"]["value"]
+        json.loads(base64.b64decode(binary["data"]))["number"] == claim.resources("Task")[0]["groupIdentifier"]["value"]
     )
     assert signature["signature"][0]["sigFormat"] == "application/jose"
     assert claim.resources("MedicationRequest")[0]["status"] == "active"
@@ -176,7 +175,7 @@ def test_the_story(api: Api) -> None:
     assert seen["businessStatus"]["coding"][0]["code"] == "dispensed"
     assert len(seen["output"]) == 2
 
-    id, _ = api.issued()  # noqa: A001
+    id, _ = api.issued()
     gone = api.call(f"/Task/{id}/$cancel", parameters(reason="prescribing-error"))
     assert (gone.status, [each["status"] for each in gone.resources("Task")]) == (
         200,
@@ -185,7 +184,7 @@ def test_the_story(api: Api) -> None:
 
 
 def test_a_claim_by_number_and_giving_it_back(api: Api) -> None:
-    id, code = api.issued()  # noqa: A001
+    id, code = api.issued()
     number = api.call(f"/Task/{id}", method="GET", key=None).body["groupIdentifier"]["value"]
     printed = "-".join(number[start : start + 4] for start in range(0, 20, 4)).lower()
     claim = api.call("/Task/$accept", parameters(number=printed, accessCode=code), by=PHARMACY_A)
@@ -200,7 +199,7 @@ def test_a_claim_by_number_and_giving_it_back(api: Api) -> None:
 
 
 def test_a_claimed_line_is_cancelled_later(api: Api) -> None:
-    id, code = api.issued()  # noqa: A001
+    id, code = api.issued()
     api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
     pending = api.call(f"/Task/{id}-01/$cancel", parameters(reason="death"))
     assert pending.status == 202
@@ -250,7 +249,7 @@ def test_a_key_is_required_to_write_and_not_to_read(api: Api) -> None:
 
 
 def test_others_do_not_see_it(api: Api) -> None:
-    id, _ = api.issued()  # noqa: A001
+    id, _ = api.issued()
     unknown = api.call("/Task/unknown", method="GET", key=None, by=PHARMACY_A)
     for by in (PHARMACY_A, OTHER_PRACTICE):
         answer = api.call(f"/Task/{id}", method="GET", key=None, by=by)
@@ -275,7 +274,7 @@ def test_the_first_fault_names_its_place(api: Api) -> None:
 
 
 def test_every_access_is_recorded_with_its_patient(api: Api) -> None:
-    id, code = api.issued()  # noqa: A001
+    id, code = api.issued()
     api.call(f"/Task/{id}/$accept", parameters(accessCode="wrong"), by=PHARMACY_B)
     api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
     api.call(f"/Task/{id}", method="GET", key=None)

@@ -80,7 +80,9 @@ def test_a_moved_date_leaves_one_entry(practice: Client, key: str) -> None:
 def test_gen_10_pages_hold_every_match_once(practice: Client, key: str) -> None:
     code = {"coding": [{"system": "urn:x", "code": "paged"}]}
     made = {
-        practice.post("Observation", examples.observation(key, code=code, effectiveDateTime=f"2026-02-{d:02d}")).json["id"]
+        practice.post("Observation", examples.observation(key, code=code, effectiveDateTime=f"2026-02-{d:02d}")).json[
+            "id"
+        ]
         for d in (1, 1, 2, 3, 3, 3, 4)
     }
     url, seen = f"Observation?patient={key}&code=paged&_count=2", []

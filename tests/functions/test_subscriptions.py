@@ -138,9 +138,7 @@ class Stack:
             author="hospital-a",
         )
         envelope = json.dumps({"detail": event_to_map(event)})
-        assert dispatch({"Records": [{"messageId": "m", "body": envelope}]}, None) == {
-            "batchItemFailures": []
-        }
+        assert dispatch({"Records": [{"messageId": "m", "body": envelope}]}, None) == {"batchItemFailures": []}
 
     def pump(self, *, receives: int = 40) -> None:
         """Deliver what is queued, one message at a time, as the event source mapping does."""
@@ -168,9 +166,7 @@ class Stack:
                 self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
 
     def dead(self) -> list[Any]:
-        messages = self.sqs.receive_message(QueueUrl=self.dead_url, MaxNumberOfMessages=10).get(
-            "Messages", []
-        )
+        messages = self.sqs.receive_message(QueueUrl=self.dead_url, MaxNumberOfMessages=10).get("Messages", [])
         return [json.loads(message["Body"]) for message in messages]
 
 
@@ -247,9 +243,7 @@ def test_sub_3_a_failed_handshake_is_an_error(stack: Stack, endpoint: Endpoint, 
         ("https://user:secret@hooks.example/", {}),
     ],
 )
-def test_sub_2_what_is_not_offered_is_not_stored(
-    stack: Stack, endpoint_url: str, changes: dict[str, Any]
-) -> None:
+def test_sub_2_what_is_not_offered_is_not_stored(stack: Stack, endpoint_url: str, changes: dict[str, Any]) -> None:
     status, body, _ = stack.call("POST", "/Subscription", resource(endpoint_url, **changes))
     assert status == 422
     assert [issue["code"] for issue in body["issue"]] == ["not-supported"]
@@ -342,9 +336,7 @@ def test_sub_8_a_subscriber_catches_up(stack: Stack, endpoint: Endpoint) -> None
     assert stack.call("GET", f"/Subscription/{id_}/$events", query={"eventsSinceNumber": "x"})[0] == 400
     backwards = {"eventsSinceNumber": "3", "eventsUntilNumber": "2"}
     assert stack.call("GET", f"/Subscription/{id_}/$events", query=backwards)[0] == 400
-    status, body, _ = stack.call(
-        "GET", f"/Subscription/{id_}/$events", scope="system/Subscription.r system/Patient.r"
-    )
+    status, body, _ = stack.call("GET", f"/Subscription/{id_}/$events", scope="system/Subscription.r system/Patient.r")
     assert (status, len(body["entry"])) == (200, 1)  # numbers only: the token reads no Organization
 
 

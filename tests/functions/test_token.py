@@ -78,9 +78,7 @@ def seconds_from_now(seconds: float) -> int:
     return int(datetime.now(UTC).timestamp() + seconds)
 
 
-@pytest.mark.parametrize(
-    "system", [pytest.param(EC, id="SMART-2-ES384"), pytest.param(RSA, id="SMART-2-RS384")]
-)
+@pytest.mark.parametrize("system", [pytest.param(EC, id="SMART-2-ES384"), pytest.param(RSA, id="SMART-2-RS384")])
 def test_a_registered_system_gets_a_token(system: System) -> None:
     status, body, _ = asked(system.form())
     assert status == 200

@@ -121,9 +121,7 @@ def test_the_stack_keeps_clear_of_cloudformations_limit(stage: Any) -> None:
 
 def test_every_type_of_gateway_response_is_ours() -> None:
     model = boto3.client("apigateway").meta.service_model
-    assert {response.kind for response in GATEWAY_RESPONSES} == set(
-        model.shape_for("GatewayResponseType").enum
-    )
+    assert {response.kind for response in GATEWAY_RESPONSES} == set(model.shape_for("GatewayResponseType").enum)
 
 
 def test_gateway_responses_are_operation_outcomes(stage: Any) -> None:
@@ -144,9 +142,7 @@ def test_gateway_responses_are_operation_outcomes(stage: Any) -> None:
 
 def test_a_client_without_token_learns_how_to_authenticate(stage: Any) -> None:
     headers = {
-        response["ResponseType"]: response["ResponseParameters"].get(
-            "gatewayresponse.header.WWW-Authenticate"
-        )
+        response["ResponseType"]: response["ResponseParameters"].get("gatewayresponse.header.WWW-Authenticate")
         for response in stage.of("AWS::ApiGateway::GatewayResponse").values()
     }
     assert headers["UNAUTHORIZED"] == "'Bearer realm=\"passerelle\"'"
@@ -218,9 +214,7 @@ def test_the_firewall_stands_before_the_stage_and_lets_large_bodies_pass(stage: 
     assert deployed in str(association["ResourceArn"])
     rules = {rule["Name"]: rule["Statement"] for rule in acl["Rules"]}
     managed = rules["AWSManagedRulesCommonRuleSet"]["ManagedRuleGroupStatement"]
-    counted = {
-        rule["Name"] for rule in managed["RuleActionOverrides"] if rule["ActionToUse"] == {"Count": {}}
-    }
+    counted = {rule["Name"] for rule in managed["RuleActionOverrides"] if rule["ActionToUse"] == {"Count": {}}}
     assert "SizeRestrictions_BODY" in counted
     assert rules["RequestsPerAddress"]["RateBasedStatement"]["AggregateKeyType"] == "IP"
     assert not any(rule["VisibilityConfig"]["SampledRequestsEnabled"] for rule in acl["Rules"])
@@ -231,9 +225,7 @@ def test_with_a_domain_the_api_answers_to_no_other_name(tmp_path: Path) -> None:
     from infra.settings import PROD, Domain
     from infra.synthesis import add_stack, new_app
 
-    domain = Domain(
-        name="fhir.example.org", certificate_arn="arn:aws:acm:eu-west-3:123456789012:certificate/x"
-    )
+    domain = Domain(name="fhir.example.org", certificate_arn="arn:aws:acm:eu-west-3:123456789012:certificate/x")
     app = new_app(bundling=False, outdir=tmp_path)
     stack = add_stack(app, replace(PROD, domain=domain))
     app.synth()

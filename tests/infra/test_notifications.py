@@ -70,9 +70,7 @@ def test_a_message_stays_hidden_while_its_function_works(stage: Any) -> None:
 
 
 def test_deliveries_are_ordered_per_subscription_and_numbered_by_us(stage: Any) -> None:
-    (name,) = (
-        n for n in stage.of("AWS::SQS::Queue") if "Deliveries" in n and n not in dead_letter_queues(stage)
-    )
+    (name,) = (n for n in stage.of("AWS::SQS::Queue") if "Deliveries" in n and n not in dead_letter_queues(stage))
     queue = stage.of("AWS::SQS::Queue")[name]
     assert queue["FifoQueue"] is True
     assert queue["ContentBasedDeduplication"] is False

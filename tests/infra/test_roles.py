@@ -54,10 +54,7 @@ def statements(stage: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def actions_of(stage: Any, function: str) -> list[str]:
     return [
-        action
-        for name, statement in statements(stage)
-        if name == function
-        for action in listed(statement["Action"])
+        action for name, statement in statements(stage) if name == function for action in listed(statement["Action"])
     ]
 
 
@@ -96,9 +93,7 @@ def test_all_functions_have_the_same_environment(stage: Any) -> None:
 def test_the_public_url_is_the_parameter_or_the_apis_own(stage: Any) -> None:
     environment = next(iter(stage.of("AWS::Lambda::Function").values()))["Environment"]["Variables"]
     condition, given, own = environment["PUBLIC_URL"]["Fn::If"]
-    assert stage.template["Conditions"][condition] == {
-        "Fn::Not": [{"Fn::Equals": [{"Ref": "PublicUrl"}, ""]}]
-    }
+    assert stage.template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "PublicUrl"}, ""]}]}
     assert given == {"Ref": "PublicUrl"}
     assert own["Fn::Join"][1][-1] == "/v1"
 
@@ -130,8 +125,7 @@ def test_key_use_is_through_a_service_and_only_where_it_is_needed(stage: Any) ->
     for function, statement in statements(stage):
         if is_key_use(statement):
             (service,) = {
-                part.strip(".")
-                for part in statement["Condition"]["StringEquals"]["kms:ViaService"]["Fn::Join"][1][:1]
+                part.strip(".") for part in statement["Condition"]["StringEquals"]["kms:ViaService"]["Fn::Join"][1][:1]
             }
             assert any(action.startswith(f"{service}:") for action in actions_of(stage, function)), function
 

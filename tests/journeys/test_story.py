@@ -69,7 +69,12 @@ class Calls:
 def _actions(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The IAM actions of an API call, with the resource each is about."""
     if operation == "TransactWriteItems":
-        kinds = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
+        kinds = {
+            "Put": "PutItem",
+            "Update": "UpdateItem",
+            "Delete": "DeleteItem",
+            "ConditionCheck": "ConditionCheckItem",
+        }
         for item in params["TransactItems"]:
             ((kind, body),) = item.items()
             yield kinds[kind], body["TableName"]
@@ -118,7 +123,9 @@ def played(template: dict[str, Any]) -> Iterator[tuple[Exchange, Calls, list[Ste
 
     with exchange_on_moto(template) as exchange, recorded(exchange) as calls:
         keep = Keep()
-        loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("passerelle")]
+        loggers = [
+            logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("passerelle")
+        ]
         for logger in [*loggers, logging.getLogger()]:
             logger.addHandler(keep)
         steps: list[Step] = []

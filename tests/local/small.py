@@ -149,9 +149,7 @@ _TEMPLATE: Json = {
                 "BatchSize": 10,
                 "BisectBatchOnFunctionError": True,
                 "MaximumRetryAttempts": 2,
-                "FilterCriteria": {
-                    "Filters": [{"Pattern": '{"dynamodb":{"Keys":{"PK":{"S":[{"prefix":"O#"}]}}}}'}]
-                },
+                "FilterCriteria": {"Filters": [{"Pattern": '{"dynamodb":{"Keys":{"PK":{"S":[{"prefix":"O#"}]}}}}'}]},
                 "DestinationConfig": {"OnFailure": {"Destination": _arn("DeadRecords")}},
             },
         },
@@ -197,9 +195,7 @@ def small_template() -> Json:
 
 def runtime_of(stack: Stack, **options: Any) -> Runtime:
     """The stack's functions with the handlers of this module."""
-    functions = {
-        name: replace(each, handler=f"{__name__}:{each.name}") for name, each in stack.functions.items()
-    }
+    functions = {name: replace(each, handler=f"{__name__}:{each.name}") for name, each in stack.functions.items()}
     runtime = Runtime(functions, stack.environment, **options)
     runtime.load()
     return runtime

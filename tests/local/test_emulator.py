@@ -102,9 +102,7 @@ def test_table_records_reach_their_follower(stack: Stack, pump: Pump) -> None:
         stack.client("dynamodb").put_item(TableName=stack.environment["TABLE"], Item={"PK": {"S": key}})
     pump.run_until_idle()
     assert ["O#1"] in small.followed
-    assert (
-        len(stack.client("sqs").receive_message(QueueUrl=stack.resources["DeadRecords"].ref)["Messages"]) == 1
-    )
+    assert len(stack.client("sqs").receive_message(QueueUrl=stack.resources["DeadRecords"].ref)["Messages"]) == 1
 
 
 def test_a_group_of_a_fifo_queue_waits_for_its_first_message(stack: Stack) -> None:

@@ -42,9 +42,7 @@ def gateway() -> Iterator[Gateway]:
         ("GET", "/things/1/2/3", "/things/{rest+}", {"rest": "1/2/3"}),
     ],
 )
-def test_routing(
-    gateway: Gateway, method: str, path: str, resource: str, parameters: dict[str, str] | None
-) -> None:
+def test_routing(gateway: Gateway, method: str, path: str, resource: str, parameters: dict[str, str] | None) -> None:
     event = gateway.request(method, path).json
     assert (event["resource"], event["pathParameters"]) == (resource, parameters)
 
@@ -158,9 +156,7 @@ def test_over_http(gateway: Gateway) -> None:
             assert event["body"] == "eA=="
             assert client.get("/things", headers={"x-bytes": "1"}).content == b"\x00\xff"
             assert client.get("/nothing").status_code == 404
-            assert (
-                client.request("PATCH", "/things/1", content=b"x" * (MAX_BODY_BYTES + 2)).status_code == 413
-            )
+            assert client.request("PATCH", "/things/1", content=b"x" * (MAX_BODY_BYTES + 2)).status_code == 413
         with pytest.raises(PortTakenError):
             Server(port=server.port)
     finally:

@@ -23,9 +23,7 @@ class Running:
         small.worked.clear()
         small.followed.clear()
         self.stack = Stack.deploy(small.small_template())
-        self.pump = Pump(
-            self.stack.sources, small.runtime_of(self.stack), self.stack.client, region=self.stack.region
-        )
+        self.pump = Pump(self.stack.sources, small.runtime_of(self.stack), self.stack.client, region=self.stack.region)
 
     def send(self, *bodies: str) -> None:
         for body in bodies:
@@ -94,9 +92,7 @@ def test_a_bad_record_is_isolated_retried_and_given_up(running: Running) -> None
     running.pump.run_until_idle()
     alone = [keys for keys in small.followed if keys == ["O#3bad"]]
     assert 1 <= len(alone) <= 3
-    succeeded = [
-        key for keys in small.followed if not any(key.endswith("bad") for key in keys) for key in keys
-    ]
+    succeeded = [key for keys in small.followed if not any(key.endswith("bad") for key in keys) for key in keys]
     assert succeeded == ["O#1", "O#2", "O#4"]
     (given_up,) = (json.loads(message) for message in running.messages("DeadRecords"))
     assert given_up["DDBStreamBatchInfo"]["batchSize"] == 1

@@ -62,9 +62,7 @@ def test_functions_share_one_environment() -> None:
 
 def test_prefixes_keep_stacks_apart(template: dict[str, Any]) -> None:
     with mock_aws():
-        names = [
-            Stack.deploy(template, prefix=prefix).environment["CLINICAL_TABLE"] for prefix in ("one", "two")
-        ]
+        names = [Stack.deploy(template, prefix=prefix).environment["CLINICAL_TABLE"] for prefix in ("one", "two")]
     assert names[0] != names[1]
 
 

@@ -114,9 +114,7 @@ class Network:
             raise UndeliveredError("status 503")
 
 
-def render(
-    subscription: Subscription, kind: NotificationKind, entries: Any, total: int, at: datetime
-) -> bytes:
+def render(subscription: Subscription, kind: NotificationKind, entries: Any, total: int, at: datetime) -> bytes:
     told = [f"{entry.number}:{entry.event.reference if entry.event else '-'}" for entry in entries]
     return json.dumps([kind, total, *told]).encode()
 
@@ -170,9 +168,7 @@ class Exchange:
 
     def receive(self) -> list[Any]:
         """One message, as the queue gives them to delivery: the next of a group once this one is gone."""
-        return list(
-            self.sqs.receive_message(QueueUrl=self.queue_url, VisibilityTimeout=600).get("Messages", [])
-        )
+        return list(self.sqs.receive_message(QueueUrl=self.queue_url, VisibilityTimeout=600).get("Messages", []))
 
     def deliver(self, message: Any) -> None:
         order = json.loads(message["Body"])
@@ -276,9 +272,7 @@ def test_a_status_changes_once_per_version(exchange: Exchange) -> None:
     exchange.store(SubscriptionCreation(subscription=created))
     exchange.subscriptions.set_status(created, SubscriptionStatus.ACTIVE, NOON + timedelta(seconds=1))
     current = exchange.subscriptions.find("sub")
-    assert current == replace(
-        created, status=SubscriptionStatus.ACTIVE, version=2, at=NOON + timedelta(seconds=1)
-    )
+    assert current == replace(created, status=SubscriptionStatus.ACTIVE, version=2, at=NOON + timedelta(seconds=1))
     with pytest.raises(Stale):
         exchange.subscriptions.set_status(created, SubscriptionStatus.ERROR, NOON)
 
@@ -319,9 +313,7 @@ def test_a_number_that_another_dispatcher_took_meanwhile_is_passed_over(exchange
     assert log.append("sub", event(2)) == 4
     rivals = iter([event(3)])
     assert log.append("sub", event(3)) == 5  # the rival dispatched the very same event
-    assert [entry.event for entry in exchange.log.between("sub", 1, 9)] == [
-        event(v) for v in (11, 12, 1, 2, 3)
-    ]
+    assert [entry.event for entry in exchange.log.between("sub", 1, 9)] == [event(v) for v in (11, 12, 1, 2, 3)]
 
 
 def test_a_log_that_is_always_overtaken_gives_up(exchange: Exchange) -> None:
@@ -344,9 +336,7 @@ def test_events_reach_a_queue_through_the_bus(exchange: Exchange) -> None:
     bus_client = client("events")
     bus_client.create_event_bus(Name="bus")
     url = exchange.sqs.create_queue(QueueName="events")["QueueUrl"]
-    arn = exchange.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
+    arn = exchange.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     pattern = json.dumps({"source": ["passerelle"], "detail-type": ["document-changed"]})
     bus_client.put_rule(Name="all", EventBusName="bus", EventPattern=pattern)
     bus_client.put_targets(Rule="all", EventBusName="bus", Targets=[{"Id": "q", "Arn": arn}])

@@ -23,11 +23,7 @@ def stack(template: dict[str, Any]) -> Iterator[Stack]:
 
 
 def _of(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
-    return {
-        name: each.get("Properties", {})
-        for name, each in template["Resources"].items()
-        if each["Type"] == kind
-    }
+    return {name: each.get("Properties", {}) for name, each in template["Resources"].items() if each["Type"] == kind}
 
 
 def test_tables_are_as_declared(stack: Stack, template: dict[str, Any]) -> None:
@@ -55,10 +51,7 @@ def test_the_document_bucket_is_as_declared(stack: Stack) -> None:
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
     assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"].startswith("arn:aws:kms:")
     assert s3.get_bucket_versioning(**bucket)["Status"] == "Enabled"
-    assert (
-        s3.get_object_lock_configuration(**bucket)["ObjectLockConfiguration"]["ObjectLockEnabled"]
-        == "Enabled"
-    )
+    assert s3.get_object_lock_configuration(**bucket)["ObjectLockConfiguration"]["ObjectLockEnabled"] == "Enabled"
     assert all(s3.get_public_access_block(**bucket)["PublicAccessBlockConfiguration"].values())
     logs = s3.get_bucket_logging(**bucket)["LoggingEnabled"]["TargetBucket"]
     assert "logging.s3.amazonaws.com" in s3.get_bucket_policy(Bucket=logs)["Policy"]
@@ -67,9 +60,7 @@ def test_the_document_bucket_is_as_declared(stack: Stack) -> None:
 
 def test_queues_are_as_declared(stack: Stack, template: dict[str, Any]) -> None:
     for name, declared in _of(template, "AWS::SQS::Queue").items():
-        answer = stack.client("sqs").get_queue_attributes(
-            QueueUrl=stack.resources[name].ref, AttributeNames=["All"]
-        )
+        answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.resources[name].ref, AttributeNames=["All"])
         attributes = answer["Attributes"]
         assert attributes["KmsMasterKeyId"]
         assert attributes["Policy"]
@@ -82,9 +73,7 @@ def test_queues_are_as_declared(stack: Stack, template: dict[str, Any]) -> None:
 def test_the_bus_feeds_the_queue_of_dispatch(stack: Stack) -> None:
     entry = {"Source": "passerelle", "DetailType": "record-changed", "Detail": "{}"}
     bus = stack.environment["EVENT_BUS"]
-    assert (
-        stack.client("events").put_events(Entries=[{**entry, "EventBusName": bus}])["FailedEntryCount"] == 0
-    )
+    assert stack.client("events").put_events(Entries=[{**entry, "EventBusName": bus}])["FailedEntryCount"] == 0
     (source,) = (each for each in stack.sources if stack.functions[each.function].name == "dispatch")
     received = stack.client("sqs").receive_message(QueueUrl=source.queue_url)
     assert len(received["Messages"]) == 1

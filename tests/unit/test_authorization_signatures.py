@@ -73,12 +73,8 @@ def signed_by_header_key() -> str:
         pytest.param(unsigned(alg="none"), id="none"),
         pytest.param(unsigned(alg="none", kid="es384-1"), id="none-with-kid"),
         pytest.param(unsigned(alg="ES384", kid="es384-1"), id="no-signature"),
-        pytest.param(
-            hs256_with_public_key(key_of("RS384").as_pem(private=False)), id="HS256-with-public-key"
-        ),
-        pytest.param(
-            hs256_with_public_key(key_of("RS384").as_der(private=False)), id="HS256-with-public-der"
-        ),
+        pytest.param(hs256_with_public_key(key_of("RS384").as_pem(private=False)), id="HS256-with-public-key"),
+        pytest.param(hs256_with_public_key(key_of("RS384").as_der(private=False)), id="HS256-with-public-der"),
         pytest.param(signed("ES256"), id="key-not-registered"),
         pytest.param(signed("ES256", kid="es384-1"), id="weaker-algorithm-under-a-registered-kid"),
         pytest.param(signed("RS384", kid="es384-1"), id="kid-of-another-key"),

@@ -137,9 +137,7 @@ WITHOUT_READ = Scopes.parse("system/Subscription.crd system/Observation.rs")
         (replace(OWNER, role=Role.AUDITOR), replace(CLIENT, role=Role.AUDITOR), person()),
     ],
 )
-def test_rights_that_are_not_there_or_no_longer(
-    owner: Caller, client: Client | None, whose: Person | None
-) -> None:
+def test_rights_that_are_not_there_or_no_longer(owner: Caller, client: Client | None, whose: Person | None) -> None:
     assert not may_learn(owner, client, EVENT, whose)
 
 

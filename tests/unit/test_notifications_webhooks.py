@@ -114,16 +114,12 @@ def test_an_endless_answer_is_left(receiver: Receiver) -> None:
 def test_a_slow_answer_is_ended_though_bytes_keep_coming(receiver: Receiver) -> None:
     receiver.body, receiver.pause_seconds = b"x" * 1000, 0.05
     started = time.monotonic()
-    HttpWebhooks(allow_loopback=True, timeout_seconds=0.3).post(
-        receiver.url, {}, b"{}"
-    )  # its status came in time
+    HttpWebhooks(allow_loopback=True, timeout_seconds=0.3).post(receiver.url, {}, b"{}")  # its status came in time
     assert time.monotonic() - started < 1
 
 
 def test_an_endpoint_that_does_not_answer_is_given_up() -> None:
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), BaseHTTPRequestHandler
-    ) as silent:  # accepts, and serves nobody
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as silent:  # accepts, and serves nobody
         url = f"http://127.0.0.1:{silent.server_port}/"
         assert reason_of(HttpWebhooks(allow_loopback=True, timeout_seconds=0.2), url) == "timeout"
     assert reason_of(HttpWebhooks(allow_loopback=True), url) == "connection"
@@ -184,18 +180,14 @@ def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
         .not_valid_before(now - datetime.timedelta(minutes=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]
-            ),
+            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]),
             critical=False,
         )
         .sign(key, hashes.SHA256())
     )
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return folder / "certificate.pem", folder / "key.pem"
 

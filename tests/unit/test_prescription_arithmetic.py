@@ -1,7 +1,7 @@
 """Numbers, quantities and dates of prescriptions against the contract's vectors (`vectors.json`).
 
-Vectors of tier T2 belong to rules that are not built, but for FR-V1, which is applied to every line. LEDGER vectors
-run in `ports/test_prescriptions.py`.
+Vectors of tier T2 belong to rules that are not built, but for FR-V1, which is applied to every line. Those of
+the ledger run in `test_prescription_service.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VECTORS = json.loads((EXAMPLES / "vectors.json").read_text("utf-8"))["vectors"]
 NOT_BUILT = {"FR-V2", "FR-V3", "FR-V4", "FR-V5", "FR-V6", "FR-S1", "FR-S2", "FR-S3", "FR-S4"}  # tier T2
 
 
-def of(rule: str) -> Any:
+def of(rule: str) -> pytest.MarkDecorator:
     chosen = [each for each in VECTORS if each["rule"] == rule]
     return pytest.mark.parametrize("vector", chosen, ids=[each["id"] for each in chosen])
 

@@ -12,10 +12,11 @@ import pytest
 from passerelle.prescriptions import history
 from passerelle.prescriptions.errors import CATALOGUE, rx
 from passerelle.prescriptions.guards import GUARDS, Situation
-from passerelle.prescriptions.model import ClaimRecord, Group, HistoryEvent, Line, Prescription
+from passerelle.prescriptions.model import ClaimRecord, HistoryEvent, Line, Prescription
 from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.service import SERVED
 from passerelle.prescriptions.transitions import STATES, Transitions
+from tests.prescribing import GROUP
 
 STATUSES = {code: entry.statuses[0] for code, entry in CATALOGUE.items()}
 TABLE = Transitions(statuses=STATUSES)
@@ -23,21 +24,6 @@ SERVED_ROWS = [row for row in TABLE.rows if set(row.operations) & set(SERVED)]
 NOW = 1_772_443_800_000
 TODAY = date(2026, 3, 2)
 
-GROUP = Group(
-    id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2s",
-    base_url="https://exchange.example/fhir",
-    number="7K3M9QX2V5T8R1HNB4J1",
-    patient="7q2k9c4m1xw8z0ab",
-    prescriber="810000000011",
-    practice="1990000037",
-    authored_on=TODAY,
-    created_at="2026-03-02T09:00:00+00:00",
-    updated_at="2026-03-02T09:00:00+00:00",
-    code_hash=digest("code"),
-    version=3,
-    head=history.ORIGIN,
-    events=0,
-)
 LINE = Line(
     number=1,
     state="R",
@@ -71,13 +57,7 @@ def situation(line: Line, claims: tuple[ClaimRecord, ...] = (), **facts: Any) ->
 
 def test_every_guard_of_a_served_operation_is_known() -> None:
     asked = {name for row in SERVED_ROWS for name in (*row.given, *row.requires)}
-    asked |= {
-        guard
-        for row in SERVED_ROWS
-        for cells in row.cells.values()
-        for cell in cells
-        for guard in cell.guards
-    }
+    asked |= {guard for row in SERVED_ROWS for cells in row.cells.values() for cell in cells for guard in cell.guards}
     assert {name for name in asked if TABLE.guards[name].tier == "T1"} <= GUARDS.keys()
 
 
@@ -156,9 +136,7 @@ def test_checks_come_in_the_order_of_the_contract() -> None:
     for expected in refusals[:3]:
         cell = TABLE.decide("$dispense", "O", known.__getitem__, is_current=False)
         assert cell.error == expected
-        known |= {"RX-INVALID": {"positive-quantity": True}, "RX-SECRET": {"secret-known": True}}.get(
-            expected, {}
-        )
+        known |= {"RX-INVALID": {"positive-quantity": True}, "RX-SECRET": {"secret-known": True}}.get(expected, {})
     assert TABLE.decide("$dispense", "P", known.__getitem__, is_current=False).error == "RX-VERSION"
     known["substitution-ok"] = False
     assert TABLE.decide("$dispense", "P", known.__getitem__, is_current=False).error == "RX-VERSION"
@@ -216,8 +194,6 @@ def test_a_chain_shows_any_change() -> None:
     assert not history.is_unbroken(events[:2], head)
     assert not history.is_unbroken(events[1:], head)
     assert not history.is_unbroken([events[1], events[0], events[2]], head)
-    for place, changed in itertools.product(
-        range(3), ({"moves": ("1:R>K",)}, {"organisation": "x"}, {"at": "y"})
-    ):
+    for place, changed in itertools.product(range(3), ({"moves": ("1:R>K",)}, {"organisation": "x"}, {"at": "y"})):
         forged = [replace(each, **changed) if n == place else each for n, each in enumerate(events)]  # type: ignore[arg-type]
         assert not history.is_unbroken(forged, head)

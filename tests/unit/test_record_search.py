@@ -68,9 +68,7 @@ def by_points(prefix: Prefix, value: tuple[int, int], asked: tuple[int, int]) ->
 
 
 @given(st.sampled_from(PREFIXES), ranges, ranges)
-def test_dates_compare_as_sets_of_seconds(
-    prefix: Prefix, value: tuple[int, int], asked: tuple[int, int]
-) -> None:
+def test_dates_compare_as_sets_of_seconds(prefix: Prefix, value: tuple[int, int], asked: tuple[int, int]) -> None:
     alternative = DateIs(prefix, second(asked[0]), second(asked[1]))
     assert holds(f"{second(value[0])}/{second(value[1])}", alternative) == by_points(prefix, value, asked)
 
@@ -88,9 +86,7 @@ def test_an_open_period_is_not_within_a_day() -> None:
 
 criteria = st.lists(
     st.lists(
-        st.tuples(st.sampled_from(PREFIXES), ranges).map(
-            lambda x: DateIs(x[0], second(x[1][0]), second(x[1][1]))
-        ),
+        st.tuples(st.sampled_from(PREFIXES), ranges).map(lambda x: DateIs(x[0], second(x[1][0]), second(x[1][1]))),
         min_size=1,
         max_size=3,
     ),
@@ -99,9 +95,7 @@ criteria = st.lists(
 
 
 @given(criteria, ranges, st.sampled_from([None, timedelta(seconds=30), timedelta()]))
-def test_bounds_lose_no_match(
-    asked: list[list[DateIs]], value: tuple[int, int], reach: timedelta | None
-) -> None:
+def test_bounds_lose_no_match(asked: list[list[DateIs]], value: tuple[int, int], reach: timedelta | None) -> None:
     lo, hi = value if reach != timedelta() else (value[0], value[0])
     query = Query(
         type="Observation",
@@ -124,8 +118,7 @@ def test_bounds_narrow_what_is_read() -> None:
 
 def test_a_query_that_contradicts_itself_has_bounds_in_order() -> None:
     days = [
-        Criterion(name="date", alternatives=(DateIs("eq", f"{d}000000", f"{d}235959"),))
-        for d in (20240314, 20240101)
+        Criterion(name="date", alternatives=(DateIs("eq", f"{d}000000", f"{d}235959"),)) for d in (20240314, 20240101)
     ]
     query = Query(type="Observation", criteria=tuple(days), sort_date="date")
     assert sort_bounds(query) == ("202403140000", "202403140000")

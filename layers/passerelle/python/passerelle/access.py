@@ -48,9 +48,8 @@ class Scopes:
             return True
         for value in self.values:
             smart = _SMART.fullmatch(value)
-            if smart and smart["type"] in ("*", permission.resource):
-                if permission.interaction in smart["rights"]:
-                    return True
+            if smart and smart["type"] in ("*", permission.resource) and permission.interaction in smart["rights"]:
+                return True
         return False
 
     def covers(self, other: Scopes) -> bool:

@@ -1,9 +1,9 @@
 """Opaque identifiers: random where they must tell nothing, sortable by time where order matters.
 
-    patient key   16 characters of Crockford base32 (80 random bits): the partition of a person's source record
-    ulid          26 characters: 48 bits of time, 80 random bits, lower case
-    resource id   `<patient key>-<ulid>`: tells where the resource is stored, and nothing else; 43 characters,
-                  a legal FHIR id. Resources of no patient have a bare ulid.
+patient key   16 characters of Crockford base32 (80 random bits): the partition of a person's source record
+ulid          26 characters: 48 bits of time, 80 random bits, lower case
+resource id   `<patient key>-<ulid>`: tells where the resource is stored, and nothing else; 43 characters,
+              a legal FHIR id. Resources of no patient have a bare ulid.
 """
 
 from __future__ import annotations

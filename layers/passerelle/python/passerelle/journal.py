@@ -87,9 +87,7 @@ def answer_of(request: Request, result: Mapping[str, Any]) -> tuple[Answer, ...]
     )
 
 
-def once(
-    journal: Journal, request: Request, run: Callable[[], R], restore: Callable[[Mapping[str, Any]], R]
-) -> R:
+def once(journal: Journal, request: Request, run: Callable[[], R], restore: Callable[[Mapping[str, Any]], R]) -> R:
     """Run a command; if it was run before under the same Idempotency-Key, return what it returned then.
 
     The kept answer is looked up only when the command is refused or its key is taken, so that a first run pays

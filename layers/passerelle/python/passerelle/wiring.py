@@ -206,6 +206,9 @@ class PatientsWiring(HttpWiring):
 
 @cache
 def patients() -> PatientsWiring:
+    from passerelle.fhir.validation import prepare
+
+    prepare("Patient")
     return PatientsWiring(trail=trail(), patients=patient_service(), scheme=identity_scheme())
 
 
@@ -217,6 +220,9 @@ class RecordsWiring(HttpWiring):
 
 @cache
 def records() -> RecordsWiring:
+    from passerelle.fhir.validation import prepare
+
+    prepare("DiagnosticReport", "DocumentReference", "List", "Observation", "Patient")
     return RecordsWiring(trail=trail(), records=record_service(), transactions=transaction_service())
 
 
@@ -288,9 +294,7 @@ class AuthorizeWiring(HttpWiring):
 
 @cache
 def authorize() -> AuthorizeWiring:
-    return AuthorizeWiring(
-        trail=trail(), authorization=authorization_service(), public_url=environment().public_url
-    )
+    return AuthorizeWiring(trail=trail(), authorization=authorization_service(), public_url=environment().public_url)
 
 
 @cache

@@ -69,7 +69,7 @@ class Wired(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer. `body` is a resource as a dict, stored bytes, or None; `content_type` other than FHIR sends raw bytes."""
+    """An answer. `body` is a resource as a dict, stored bytes, or None; another `content_type` than FHIR sends bytes."""
 
     body: Mapping[str, Any] | bytes | None
     touched: Touched
@@ -128,7 +128,7 @@ Handler = Callable[[Call, Any], Reply]
 
 
 class FhirApp:
-    """A Lambda handler made of routes. `provide` (a function of `wiring`, which keeps what it made) gives its services."""
+    """A Lambda handler made of routes. `provide`, a function of `wiring` that keeps what it made, gives its services."""
 
     def __init__(self, name: str, *, provide: Callable[[], Wired]) -> None:
         self.name = name
@@ -177,7 +177,9 @@ class FhirApp:
             name=name,
             action=action,
             resource=resource,
-            permission=Permission(resource=resource, interaction=needs, transactions=tuple(each for each in of if each)),
+            permission=Permission(
+                resource=resource, interaction=needs, transactions=tuple(each for each in of if each)
+            ),
         )
 
     def read(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
@@ -342,6 +344,9 @@ def insufficient_scope() -> Forbidden:
 def _negotiate(route: Route, call: Call) -> None:
     if not route.raw and not any(each in _JSON_TYPES or each in ("*/*", "application/*", "") for each in call.accepted):
         raise NotAcceptable()
+    key = call.request.idempotency_key
+    if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise Invalid("an Idempotency-Key has 1 to 128 visible characters", code="value")
     if len(call.body) > MAX_BODY_BYTES:
         raise TooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
     if call.body:
@@ -391,9 +396,7 @@ def _fingerprint(event: Mapping[str, Any], body: bytes) -> str:
 
 
 def _refusal(error: PasserelleError) -> Reply:
-    return Reply(
-        status=error.status, body=render_outcome(error), headers=dict(error.headers), touched=COMMITTED
-    )
+    return Reply(status=error.status, body=render_outcome(error), headers=dict(error.headers), touched=COMMITTED)
 
 
 def _rendered(reply: Reply, request_id: str) -> dict[str, Any]:

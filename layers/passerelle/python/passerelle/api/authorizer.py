@@ -62,9 +62,7 @@ class TokenAuthorizer:
             addresses = endpoints(event, wired.public_url)
             claims = wired.authorization.verify(text, at=at, endpoints=addresses)
         except ExpiredTokenError as refusal:
-            return self._refused(
-                event, wired, at, issue="expired", challenge=INVALID_TOKEN, of=refusal.claims
-            )
+            return self._refused(event, wired, at, issue="expired", challenge=INVALID_TOKEN, of=refusal.claims)
         except BadTokenError as refusal:
             self._log.info("refused", reason=str(refusal), request_id=event["requestContext"]["requestId"])
             return self._refused(event, wired, at, issue="security", challenge=INVALID_TOKEN)
@@ -125,9 +123,7 @@ def _context(claims: TokenClaims) -> dict[str, str]:
     }
 
 
-def _policy(
-    event: Mapping[str, Any], effect: str, *, principal: str, context: Mapping[str, str]
-) -> dict[str, Any]:
+def _policy(event: Mapping[str, Any], effect: str, *, principal: str, context: Mapping[str, str]) -> dict[str, Any]:
     api, stage = event["methodArn"].split("/")[:2]
     statement = {"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{api}/{stage}/*/*"}
     return {

@@ -97,9 +97,7 @@ class OAuthApp:
             body = {"error": refusal.error, "error_description": refusal.description}
         except Exception as failure:  # noqa: BLE001 - the last line: a defect must not tell the caller anything
             error = failure if isinstance(failure, PasserelleError) else Fault()
-            self._log.error(
-                "failed", failure=type(failure).__name__, places=places(failure), request_id=request_id
-            )
+            self._log.error("failed", failure=type(failure).__name__, places=places(failure), request_id=request_id)
             status, headers = error.status, error.headers
             body = {"error": "server_error" if status == Fault.status else "temporarily_unavailable"}
         is_document = status == 200 and event["httpMethod"] == "GET"

@@ -28,9 +28,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, IPv4 first: Lambda functions outside a VPC have no IPv6."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [
-        str(address[0]) for _, _, _, _, address in sorted(found, key=lambda info: info[0] != socket.AF_INET)
-    ]
+    return [str(address[0]) for _, _, _, _, address in sorted(found, key=lambda info: info[0] != socket.AF_INET)]
 
 
 class HttpWebhooks:
@@ -81,9 +79,7 @@ class HttpWebhooks:
     def _exchange(self, target: Endpoint, address: str, headers: Mapping[str, str], body: bytes) -> int:
         connected = socket.create_connection((address, target.port), timeout=self._timeout_seconds)
         if target.is_secure:
-            connected = self._tls.wrap_socket(
-                connected, server_hostname=target.host, do_handshake_on_connect=False
-            )
+            connected = self._tls.wrap_socket(connected, server_hostname=target.host, do_handshake_on_connect=False)
         with connected, _deadline(connected, self._timeout_seconds):
             if isinstance(connected, ssl.SSLSocket):
                 connected.do_handshake()

@@ -42,9 +42,7 @@ class AuditRecord(Change):
     reason: str = ""
 
 
-def audit_of(
-    request: Request, touched: Touched, *, refusal: PasserelleError | None = None
-) -> tuple[AuditRecord, ...]:
+def audit_of(request: Request, touched: Touched, *, refusal: PasserelleError | None = None) -> tuple[AuditRecord, ...]:
     """The records of one request: one per patient it touched, or a single one without patient.
 
     Each names only the references that belong to its patient: a reference belongs to the patient whose key

@@ -89,7 +89,5 @@ def _is_part_of(caller: Caller, record: AuditRecord) -> bool:
 def _forbidden(request: Request) -> Forbidden:
     return Forbidden(
         "the access log of this record is not for this caller",
-        details=Coding(
-            system=f"{request.base_url}/CodeSystem/access-refusal", code="break-glass-not-possible"
-        ),
+        details=Coding(system=f"{request.base_url}/CodeSystem/access-refusal", code="break-glass-not-possible"),
     )

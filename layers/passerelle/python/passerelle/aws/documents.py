@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from passerelle.aws.dynamodb import aws_errors, count
@@ -25,7 +27,7 @@ class S3DocumentVault:
 
     def put(self, content: Content) -> None:
         count("PutObject")
-        with aws_errors():
+        with _own_retry_is_success(), aws_errors():
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=_key(content.id),
@@ -37,14 +39,14 @@ class S3DocumentVault:
                 IfNoneMatch="*",
             )
 
-    def get(self, id: str) -> bytes:  # noqa: A002
+    def get(self, id: str) -> bytes:
         count("GetObject")
         try:
             with aws_errors():
                 answer = self._client.get_object(Bucket=self._bucket, Key=_key(id))
                 data: bytes = answer["Body"].read()
         except Fault as fault:
-            if getattr(fault.__cause__, "response", {}).get("Error", {}).get("Code") == "NoSuchKey":
+            if _code(fault) == "NoSuchKey":
                 raise NotFound("Document Not Found") from None
             raise
         if answer["Metadata"]["sha256"] != _sha256(data):
@@ -52,7 +54,21 @@ class S3DocumentVault:
         return data
 
 
-def _key(id: str) -> str:  # noqa: A002
+@contextmanager
+def _own_retry_is_success() -> Iterator[None]:
+    """Take "it exists" for "it is stored": no id is used twice, so an attempt of ours was stored and its answer lost."""
+    try:
+        yield
+    except Fault as fault:
+        if _code(fault) != "PreconditionFailed":
+            raise
+
+
+def _code(fault: Fault) -> str:
+    return str(getattr(fault.__cause__, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def _key(id: str) -> str:
     patient, _, local = id.partition("-")
     return f"documents/{patient}/{local}"
 

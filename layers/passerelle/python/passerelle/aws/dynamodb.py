@@ -271,9 +271,7 @@ class DynamoDb:
         found: dict[Key, Item] = {}
         for attempt in range(_CONFLICT_RETRIES):
             with aws_errors():
-                answer = self._client.batch_get_item(
-                    RequestItems={table: {"Keys": pending, "ConsistentRead": True}}
-                )
+                answer = self._client.batch_get_item(RequestItems={table: {"Keys": pending, "ConsistentRead": True}})
             items = answer["Responses"].get(table, [])
             units = sum(max(1, math.ceil(size_bytes(item) / 4096)) for item in items)
             count("BatchGetItem", read_units=units)

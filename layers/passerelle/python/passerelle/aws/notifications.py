@@ -55,15 +55,13 @@ class DynamoSubscriptions:
         self._dynamodb = dynamodb
         self._table = tables.operations
 
-    def find(self, id: str) -> Subscription | None:  # noqa: A002
+    def find(self, id: str) -> Subscription | None:
         item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
         return subscription_from_item(item) if item else None
 
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
-        pages = in_parallel(
-            *(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys)
-        )
+        pages = in_parallel(*(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys))
         return [interest_from_item(item) for items in pages for item in items]
 
     def set_status(self, subscription: Subscription, status: SubscriptionStatus, at: datetime) -> None:
@@ -159,9 +157,7 @@ class DynamoNotificationLog:
         head = self._dynamodb.get(self._table, (f"N#{subscription}", "HEAD"))
         return int(head["last"]) if head else None
 
-    def between(
-        self, subscription: str, first: int, last: int, *, limit: int | None = None
-    ) -> list[Notification]:
+    def between(self, subscription: str, first: int, last: int, *, limit: int | None = None) -> list[Notification]:
         if last < first:
             return []
         items = self._dynamodb.query_all(

@@ -1,12 +1,12 @@
 """Prescriptions on DynamoDB: one collection each, read by one Query.
 
-    clinical  RX#<group id>      T0                   group: number, code hash, signed content, head of the
-    history clinical  RX#<group id>      LINE#<01>            line: state, owner, fence, secret hash, lease,
-    ledger totals clinical  RX#<group id>      CLAIM#<01>#<000001>  claim of a line, by fence clinical
-    RX#<group id>      LEDGER#<01>#<000001> supply of a line, never changed clinical  RX#<group id>
-    EVENT#<000001>       history: one link of the hash chain clinical  N#<blind number>   N
-    id of the group under its prescription number clinical  D#<blind identifier> D                  reference
-    of the dispense that a pharmacy gave this identifier
+    clinical  RX#<group id>         T0                    group: number, code hash, signed content, chain head
+    clinical  RX#<group id>         LINE#<01>             line: state, owner, fence, lease, what remains
+    clinical  RX#<group id>         CLAIM#<01>#<000001>   claim of a line, by fence
+    clinical  RX#<group id>         LEDGER#<01>#<000001>  supply of a line, never changed
+    clinical  RX#<group id>         EVENT#<000001>        history: one link of the hash chain
+    clinical  N#<blind number>      N                     id of the group, by its prescription number
+    clinical  D#<blind identifier>  D                     dispense that a pharmacy gave this identifier
 
 The group id is the id of the group Task, `<patient key>-<ulid>`; a line Task is `<group id>-<two digits>`.
 The second line of a prescription, and its first claim, for example:
@@ -56,7 +56,7 @@ class DynamoPrescriptions:
         self._dynamodb = dynamodb
         self._tables = tables
 
-    def find(self, id: str) -> Prescription | None:  # noqa: A002
+    def find(self, id: str) -> Prescription | None:
         items = list(self._dynamodb.query_all(self._tables.clinical, f"RX#{id}"))
         groups = [item for item in items if item["SK"] == "T0"]
         if not groups:
@@ -72,7 +72,7 @@ class DynamoPrescriptions:
         item = self._dynamodb.get(self._tables.clinical, (_number_key(number, self._tables), "N"))
         return item["id"] if item else None
 
-    def history(self, id: str) -> Sequence[HistoryEvent]:  # noqa: A002
+    def history(self, id: str) -> Sequence[HistoryEvent]:
         """All events of a prescription, oldest first."""
         items = self._dynamodb.query_all(self._tables.clinical, f"RX#{id}", prefix="EVENT#")
         return [from_map(HistoryEvent, {**item, "moves": tuple(item["moves"])}) for item in items]

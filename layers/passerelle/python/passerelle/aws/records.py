@@ -1,6 +1,6 @@
 """The record on DynamoDB: one collection per patient, versions and search entries side by side.
 
-    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, s (sort date), b (zlib of the JSON)   immutable
+    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, s (sort date), b (zlib of JSON), immutable
     clinical  P#<patient key>   e#<TTT>#<yyyymmddHHMM>#<local>        v, at, k (packed search values)         current
     clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 the same for resources of no patient
     clinical  T#<TTT>#<token>   <id>                                  a shared resource under a blinded identifier
@@ -51,7 +51,7 @@ class DynamoRecordStore:
         self._table = tables.clinical
         self._staging = Staging(dynamodb, tables)
 
-    def find_latest(self, type: str, id: str) -> StoredVersion | None:  # noqa: A002
+    def find_latest(self, type: str, id: str) -> StoredVersion | None:
         place = _place(type, id)
         if place is None:
             return None
@@ -62,11 +62,15 @@ class DynamoRecordStore:
         visible = self._staging.visible(items)
         return _stored(type, id, visible[0]) if visible else None
 
-    def find_version(self, type: str, id: str, version: int) -> StoredVersion | None:  # noqa: A002
+    def find_version(self, type: str, id: str, version: int) -> StoredVersion | None:
         return self.versions(type, [(id, version)]).get((id, version))
 
     def entries(
-        self, patient: str, type: str, *, between: tuple[str, str] | None = None  # noqa: A002
+        self,
+        patient: str,
+        type: str,
+        *,
+        between: tuple[str, str] | None = None,
     ) -> Sequence[tuple[str, int, Entry]]:
         prefix = f"e#{record_type(type).code}#"
         bounds = (f"{prefix}{between[0]}", f"{prefix}{between[1]}~") if between else None
@@ -81,7 +85,9 @@ class DynamoRecordStore:
         return found
 
     def versions(
-        self, type: str, keys: Sequence[tuple[str, int]]  # noqa: A002
+        self,
+        type: str,
+        keys: Sequence[tuple[str, int]],
     ) -> dict[tuple[str, int], StoredVersion]:
         wanted: dict[Key, tuple[str, int]] = {}
         for resource_id, version in keys:
@@ -94,12 +100,12 @@ class DynamoRecordStore:
             for item in self._staging.visible(items.values())
         }
 
-    def ids_of_token(self, type: str, token: str) -> Sequence[str]:  # noqa: A002
+    def ids_of_token(self, type: str, token: str) -> Sequence[str]:
         items = self._dynamodb.query_all(self._table, f"T#{record_type(type).code}#{token}")
         return [item["SK"] for item in self._staging.current(list(items))]
 
 
-def _place(type: str, id: str) -> Key | None:  # noqa: A002
+def _place(type: str, id: str) -> Key | None:
     """Partition and local part of a resource id; None for an id that this exchange never gave."""
     if type == "Patient":
         return (f"P#{id}", id)
@@ -110,15 +116,15 @@ def _place(type: str, id: str) -> Key | None:  # noqa: A002
     return (f"P#{patient}", local) if patient else (f"G#{type}#{id}", id)
 
 
-def _version_key(type: str, local: str, version: int) -> str:  # noqa: A002
+def _version_key(type: str, local: str, version: int) -> str:
     return f"v#{record_type(type).code}#{local}#{version:06d}"
 
 
-def _entry_key(type: str, local: str, sort_at: str) -> str:  # noqa: A002
+def _entry_key(type: str, local: str, sort_at: str) -> str:
     return f"e#{record_type(type).code}#{sort_at}#{local}"
 
 
-def _stored(type: str, id: str, item: Item) -> StoredVersion:  # noqa: A002
+def _stored(type: str, id: str, item: Item) -> StoredVersion:
     body = zlib.decompress(item["b"]) if "b" in item else None
     at = datetime.fromisoformat(item["at"])
     return StoredVersion(type=type, id=id, version=item["v"], at=at, body=body, sort_at=item.get("s"))

@@ -144,9 +144,7 @@ class Staging:
             return  # the commit stands: readers know, and the next writer that meets a mark settles it
 
     def _staged(self, record: StagedRecord, transaction: str) -> list[Action]:
-        new = [
-            put(self._table, {**item, "x": transaction}, unless_exists=_met) for item in record.new
-        ]
+        new = [put(self._table, {**item, "x": transaction}, unless_exists=_met) for item in record.new]
         following = [
             update(
                 self._table,
@@ -208,9 +206,7 @@ class Staging:
         if item is None or "keys" not in item:
             return
         keys = [(pk, sk) for pk, sk in json.loads(zlib.decompress(item["keys"]))]
-        marked = [
-            each for each in self._dynamodb.get_many(self._table, keys).values() if each.get("x") == transaction
-        ]
+        marked = [each for each in self._dynamodb.get_many(self._table, keys).values() if each.get("x") == transaction]
         for chunk in _chunks([self._settled(each, item["state"] == "committed") for each in marked]):
             try:
                 self._dynamodb.transact(chunk)

@@ -37,8 +37,6 @@ OPERATIONS = TableSpec(
     stream=None,
     content="kept answers, clients, assertions seen, subscriptions, notification log (aws/journal.py and others)",
 )
-AUDIT = TableSpec(
-    name="audit", variable="AUDIT_TABLE", stream=None, content="audit records, 13 months (aws/audit.py)"
-)
+AUDIT = TableSpec(name="audit", variable="AUDIT_TABLE", stream=None, content="audit records, 13 months (aws/audit.py)")
 
 TABLES = (CLINICAL, PATIENTS, OPERATIONS, AUDIT)

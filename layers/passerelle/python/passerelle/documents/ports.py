@@ -13,5 +13,5 @@ class DocumentVault(Protocol):
     def put(self, content: Content) -> None:
         """Store durably before returning. Content that no committed document names is never served."""
 
-    def get(self, id: str) -> bytes:  # noqa: A002 - FHIR's own name
+    def get(self, id: str) -> bytes:
         """The bytes, verified against the checksum they were stored with; raises NotFound."""

@@ -75,9 +75,7 @@ class TransactionEntry:
     if_match: int | None = None
 
 
-_URL = re.compile(
-    r"(?P<type>[A-Z][A-Za-z]{1,63})(?:/(?P<id>[A-Za-z0-9\-.]{1,64})|\?(?P<query>.+))?", re.ASCII
-)
+_URL = re.compile(r"(?P<type>[A-Z][A-Za-z]{1,63})(?:/(?P<id>[A-Za-z0-9\-.]{1,64})|\?(?P<query>.+))?", re.ASCII)
 _FULL_URL = re.compile(r"urn:(uuid|oid):\S+|https?://\S+", re.ASCII)
 _VERSION = re.compile(r'(?:W/)?"(\d{1,9})"', re.ASCII)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

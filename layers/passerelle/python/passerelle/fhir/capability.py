@@ -84,12 +84,8 @@ def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> d
                     "description": _ACCESS,
                 },
                 **_listed("resource", [_resource(name, by_type[name]) for name in sorted(by_type)]),
-                **_listed(
-                    "interaction", [{"code": code} for code in sorted(system) if not code.startswith("$")]
-                ),
-                **_listed(
-                    "operation", [_operation(None, name) for name in sorted(system) if name.startswith("$")]
-                ),
+                **_listed("interaction", [{"code": code} for code in sorted(system) if not code.startswith("$")]),
+                **_listed("operation", [_operation(None, name) for name in sorted(system) if name.startswith("$")]),
             }
         ],
     }

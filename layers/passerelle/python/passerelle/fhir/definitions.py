@@ -51,8 +51,7 @@ _CODES: Mapping[tuple[str, str], str | None] = {
     ),
     ("RiskAssessment", "status"): _REPORT,
     ("StructureMapGroupRuleTarget", "transform"): (
-        "create copy truncate escape cast append translate reference dateOp uuid pointer evaluate cc c qty "
-        "id cp"
+        "create copy truncate escape cast append translate reference dateOp uuid pointer evaluate cc c qty id cp"
     ),
     ("SupplyRequest", "status"): "draft active suspended cancelled completed entered-in-error unknown",
     ("Task", "status"): (

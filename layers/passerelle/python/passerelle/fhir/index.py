@@ -53,9 +53,7 @@ class RecordType:
         """The parameters that name the patient; the record searched is chosen by them, not the entries."""
         if self.compartment is None:
             return frozenset()
-        own = {"for": "subject", "subject": "subject", "beneficiary": "beneficiary"}.get(
-            self.compartment, "patient"
-        )
+        own = {"for": "subject", "subject": "subject", "beneficiary": "beneficiary"}.get(self.compartment, "patient")
         return frozenset({"patient", own})
 
 
@@ -287,9 +285,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
             security_label=_token("securityLabel"),
             related=_reference("context.related"),
             author=_reference("author"),
-            author__given=_string(
-                "author.resolve().name.given", "author.resolve().practitioner.resolve().name.given"
-            ),
+            author__given=_string("author.resolve().name.given", "author.resolve().practitioner.resolve().name.given"),
             author__family=_string(
                 "author.resolve().name.family", "author.resolve().practitioner.resolve().name.family"
             ),
@@ -393,9 +389,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
             date=_date("date"),
             encounter=_reference("encounter"),
             source=_reference("source"),
-            source__given=_string(
-                "source.resolve().name.given", "source.resolve().practitioner.resolve().name.given"
-            ),
+            source__given=_string("source.resolve().name.given", "source.resolve().practitioner.resolve().name.given"),
             source__family=_string(
                 "source.resolve().name.family", "source.resolve().practitioner.resolve().name.family"
             ),
@@ -414,9 +408,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
             organization=_reference("managingOrganization"),
             partof=_reference("partOf"),
         ),
-        _row(
-            "Medication", "MED", None, None, identifier=_IDENTIFIER, code=_token("code"), form=_token("form")
-        ),
+        _row("Medication", "MED", None, None, identifier=_IDENTIFIER, code=_token("code"), form=_token("form")),
         _row(
             "MedicationAdministration",
             "MAD",

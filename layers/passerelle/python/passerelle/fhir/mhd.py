@@ -142,9 +142,7 @@ def _is_submission_set(resource: Mapping[str, Any]) -> bool:
     return resource["resourceType"] == "List" and any(each.get("code") == "submissionset" for each in codings)
 
 
-def _check_document(
-    entry: TransactionEntry, level: Level, entries: Sequence[TransactionEntry]
-) -> Iterator[Issue]:
+def _check_document(entry: TransactionEntry, level: Level, entries: Sequence[TransactionEntry]) -> Iterator[Issue]:
     yield from _missing(entry, _DOCUMENT, level)
     here = f"{entry.path}.resource"
     for path in _DOCUMENT_ABSENT:
@@ -155,9 +153,7 @@ def _check_document(
     if entry.resource.get("status") != "current":
         yield Issue(code="value", diagnostics="a new document is current", expression=f"{here}.status")
     if entry.resource.get("relatesTo"):
-        yield Issue(
-            code="not-supported", diagnostics="documents cannot be related yet", expression=f"{here}.relatesTo"
-        )
+        yield Issue(code="not-supported", diagnostics="documents cannot be related yet", expression=f"{here}.relatesTo")
     if level is Level.COMPREHENSIVE:
         for path in _CONTAINED:
             value = _first(entry.resource, path)
@@ -197,7 +193,7 @@ def _first(value: Any, path: str) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def verified_content(document: TransactionEntry, binary: TransactionEntry, id: str) -> Content:  # noqa: A002
+def verified_content(document: TransactionEntry, binary: TransactionEntry, id: str) -> Content:
     """The content of a document, checked against what its metadata declares."""
     attachment = document.resource["content"][0]["attachment"]
     data = decoded(binary.resource.get("data", ""), path=f"{binary.path}.resource.data")

@@ -118,7 +118,7 @@ class FhirPatientStore:
 
 
 def dmp_view(stored: StoredPatient, person: Person) -> dict[str, Any]:
-    """The answer of TD0.2: `active` tells whether the shared record is open, not whether the identity is in use (P6)."""
+    """The answer of TD0.2: `active` tells whether the shared record is open, not whether the identity is in use."""
     content = fhir_json.loads(stored.body)
     policy = person.policy
     extensions = [each for each in content.get("extension", []) if not each.get("url", "").startswith(_DMP)]

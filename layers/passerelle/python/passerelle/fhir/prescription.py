@@ -65,15 +65,12 @@ _ORDINARY = "/StructureDefinition/rx-ordinary-product"
 _SECURE = "/StructureDefinition/rx-secure-prescription"
 _DAYS = {"min": Fraction(1, 1440), "h": Fraction(1, 24), "d": Fraction(1), "wk": Fraction(7)}
 _BOUNDS = {"boundsDuration", "boundsPeriod"}
-_COUNTED = {
-    "frequency",
-    "frequencyMax",
-    "period",
-    "periodUnit",
-    "when",
-    "timeOfDay",
-}  # what a daily amount follows from
+# What a daily amount follows from.
+_COUNTED = {"frequency", "frequencyMax", "period", "periodUnit", "when", "timeOfDay"}
+_MAX_DIGITS = 15  # of a number that is no other one as a float
 _NOT_SIGNED = {"id", "meta", "text"}  # so that nothing beside the signed content is ever served
+# What the exchange gives, what it does not do yet, and what would turn the meaning of a line around.
+_NOT_TAKEN = {"groupIdentifier", "statusReason", "priorPrescription", "doNotPerform", "modifierExtension"}
 _REASON = re.compile(r"[a-z][a-z-]{0,39}")
 CANCEL_REASONS = {  # with their codes of the NHS Electronic Prescription Service, as in section 15
     "prescribing-error": "0001",
@@ -139,9 +136,7 @@ class _Arguments:
     def find(self, name: str, kind: str) -> Any:
         values = self.all(name, kind)
         if len(values) > 1:
-            raise _invalid(
-                f"the parameter {name} may be given once", f"Parameters.parameter.where(name='{name}')"
-            )
+            raise _invalid(f"the parameter {name} may be given once", f"Parameters.parameter.where(name='{name}')")
         return values[0] if values else None
 
     def get(self, name: str, kind: str) -> Any:
@@ -220,7 +215,7 @@ def parse_signature(call: TaskCall) -> tuple[Target, Signature]:
         jws = base64.b64decode(signature["data"], validate=True).decode("ascii")
     except ValueError:
         raise _invalid("the signature is not base64 of a JWS", "Provenance.signature[0].data") from None
-    signed_on = paris_day(datetime.fromisoformat(signature["when"]))
+    signed_on = _day(signature["when"], "Provenance.signature[0].when")
     return _target(call), Signature(jws=jws, signed_on=signed_on)
 
 
@@ -258,9 +253,8 @@ def _order_line(request: Json, where: str) -> OrderLine:
     _check(request, expected_type="MedicationRequest", path=where)
     if request["status"] != "draft" or request["intent"] != "order":
         raise _invalid("a line is created with status draft and intent order", f"{where}.status")
-    for name in ("groupIdentifier", "statusReason", "priorPrescription"):
-        if name in request:
-            raise _invalid(f"{name} is given by the exchange", f"{where}.{name}")
+    for name in _NOT_TAKEN & request.keys():
+        raise _invalid(f"{name} is not taken", f"{where}.{name}")
     requester = request.get("requester", {}).get("identifier", {})
     if requester.get("system") != RPPS or "value" not in requester:
         raise _required("the requester is identified by RPPS", f"{where}.requester.identifier")
@@ -271,13 +265,8 @@ def _order_line(request: Json, where: str) -> OrderLine:
     authored_on = _day(request["authoredOn"], f"{where}.authoredOn")
     supply = request.get("dispenseRequest", {})
     validity = supply.get("validityPeriod", {})
-    if (
-        "start" in validity
-        and _day(validity["start"], f"{where}.dispenseRequest.validityPeriod") > authored_on
-    ):
-        raise _invalid(
-            "a validity that starts later is not supported", f"{where}.dispenseRequest.validityPeriod"
-        )
+    if "start" in validity and _day(validity["start"], f"{where}.dispenseRequest.validityPeriod") > authored_on:
+        raise _invalid("a validity that starts later is not supported", f"{where}.dispenseRequest.validityPeriod")
     dosages = request["dosageInstruction"]
     is_as_needed = any(each.get("asNeededBoolean") or "asNeededCodeableConcept" in each for each in dosages)
     quantity = supply.get("quantity", {})
@@ -292,9 +281,7 @@ def _order_line(request: Json, where: str) -> OrderLine:
         duration_days=_days(supply.get("expectedSupplyDuration", {})),
         quantity=exact(Decimal(quantity["value"])) if "value" in quantity else None,
         repeats=supply.get("numberOfRepeatsAllowed", 0),
-        valid_until=_day(validity["end"], f"{where}.dispenseRequest.validityPeriod")
-        if "end" in validity
-        else None,
+        valid_until=_day(validity["end"], f"{where}.dispenseRequest.validityPeriod") if "end" in validity else None,
         is_substitutable=request.get("substitution", {}).get("allowedBoolean", True) is not False,
         is_declared_ordinary=_flag(request, _ORDINARY),
         is_marked_secure=_flag(request, _SECURE),
@@ -303,8 +290,7 @@ def _order_line(request: Json, where: str) -> OrderLine:
 
 def _flag(request: Json, name: str) -> bool:
     return any(
-        each.get("url", "").endswith(name) and each.get("valueBoolean") is True
-        for each in request.get("extension", [])
+        each.get("url", "").endswith(name) and each.get("valueBoolean") is True for each in request.get("extension", [])
     )
 
 
@@ -322,22 +308,14 @@ def _products(resource: Json, where: str) -> tuple[str, ...]:
     reference = resource.get("medicationReference", {}).get("reference", "")
     if reference.startswith("#"):
         concept = next(
-            (
-                each.get("code", {})
-                for each in resource.get("contained", [])
-                if each.get("id") == reference[1:]
-            ),
+            (each.get("code", {}) for each in resource.get("contained", []) if each.get("id") == reference[1:]),
             {},
         )
     products = tuple(
-        f"{each['system']}|{each['code']}"
-        for each in concept.get("coding", [])
-        if {"system", "code"} <= each.keys()
+        f"{each['system']}|{each['code']}" for each in concept.get("coding", []) if {"system", "code"} <= each.keys()
     )
     if not products:
-        raise rx(
-            "RX-INVALID", "the product must be coded", issue="code-invalid", expression=f"{where}.medication"
-        )
+        raise rx("RX-INVALID", "the product must be coded", issue="code-invalid", expression=f"{where}.medication")
     return products
 
 
@@ -355,10 +333,10 @@ def _dose(dosage: Json) -> Dose | None:
     unit = _DAYS.get(repeat.get("periodUnit", "d"))
     times = len(repeat.get("when", []) or repeat.get("timeOfDay", []))
     times = times or repeat.get("frequencyMax", repeat.get("frequency", 0))
-    if "value" not in amount or unit is None or not times or repeat.keys() - _COUNTED - _BOUNDS:
+    period = exact(Decimal(repeat.get("period", 1)))
+    if "value" not in amount or unit is None or not (times and period) or repeat.keys() - _COUNTED - _BOUNDS:
         return None
-    period = Fraction(repeat.get("period", 1)) * unit
-    return Dose(dose=exact_dose(Decimal(amount["value"])), times=Fraction(times), period_days=period)
+    return Dose(dose=exact_dose(Decimal(amount["value"])), times=Fraction(times), period_days=period * unit)
 
 
 def _amount(dosage: Json) -> Json:
@@ -395,8 +373,8 @@ def parse_supply(call: TaskCall) -> tuple[Target, Supply]:
     arguments = _Arguments(call.resource, "secret", "dispense")
     dispense = arguments.get("dispense", "resource")
     _check(dispense, expected_type="MedicationDispense")
-    if dispense["status"] != "completed":
-        raise _invalid("a supply is recorded with status completed", "MedicationDispense.status")
+    if dispense["status"] != "completed" or "modifierExtension" in dispense:
+        raise _invalid("a supply is recorded with status completed, as it is", "MedicationDispense.status")
     quantity = dispense.get("quantity", {})
     if "value" not in quantity:
         raise _required("the quantity supplied is required", "MedicationDispense.quantity")
@@ -451,9 +429,7 @@ class FhirClinicalRecord:
         }
         for name, value in own.items():
             if name in dispense and dispense[name] != value:
-                raise _invalid(
-                    "the supply is for another prescription or patient", f"MedicationDispense.{name}"
-                )
+                raise _invalid("the supply is for another prescription or patient", f"MedicationDispense.{name}")
         stored = stamped({**dispense, **own}, entry.dispense_id, 1, at)
         body = fhir_json.dumps(stored)
         change = RecordVersion(
@@ -494,7 +470,8 @@ def _request_status(line: Line) -> str:
 def _plain(value: Any) -> Any:
     """Decimals as the floats that RFC 8785 knows: with at most 15 digits none of them is lost."""
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        is_whole = value.adjusted() < _MAX_DIGITS and value == value.to_integral_value()
+        return int(value) if is_whole else float(value)
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list) else value
@@ -568,9 +545,7 @@ def _told_once(outcome: Outcome) -> list[Json]:
     if outcome.access_code is not None:
         told.append({"name": "accessCode", "valueString": outcome.access_code})
         if outcome.status == 201:
-            told.append(
-                {"name": "qr", "valueUri": f"{group.base_url}/r/{group.number}#{outcome.access_code}"}
-            )
+            told.append({"name": "qr", "valueUri": f"{group.base_url}/r/{group.number}#{outcome.access_code}"})
     if outcome.secret is not None:
         told.append({"name": "secret", "valueString": outcome.secret})
         for line in _concerned(outcome):
@@ -602,9 +577,7 @@ def _supplied(outcome: Outcome, dispense: str) -> Json:
     if not is_same_fill and line.not_before is not None:
         told.append({"name": "nextAllowed", "valueDate": line.not_before.isoformat()})
     # Rules that a later tier of the contract brings: recorded, not enforced, and said so.
-    told += [
-        {"name": "notChecked", "valueCode": each} for each in ("clinical", "supply-maximum", "substitution")
-    ]
+    told += [{"name": "notChecked", "valueCode": each} for each in ("clinical", "supply-maximum", "substitution")]
     return {"resourceType": "Parameters", "parameter": [*told, *_told_once(outcome)]}
 
 
@@ -643,17 +616,11 @@ def _line_task(prescription: Prescription, line: Line) -> Json:
         "status": state.task_status,
     }
     if state.business_statuses:
-        status = (
-            "routed"
-            if group.routed_to and "routed" in state.business_statuses
-            else state.business_statuses[0]
-        )
+        status = "routed" if group.routed_to and "routed" in state.business_statuses else state.business_statuses[0]
         task["businessStatus"] = _concept(group, "rx-business-status", status)
     if line.cancel_reason is not None:
         task["statusReason"] = _concept(group, "rx-status-reason", line.cancel_reason)
-    if (
-        state.kind == "draft"
-    ):  # what is not signed is no part of the record, so that nothing there can be named
+    if state.kind == "draft":  # what is not signed is no part of the record, so that nothing there can be named
         task["contained"] = [{**_request(group, line), "id": "request"}]
         task["basedOn"] = [{"reference": "#request"}]
         return task
@@ -690,7 +657,7 @@ def _line_task(prescription: Prescription, line: Line) -> Json:
     return task
 
 
-def _task_head(group: Group, id: str, version: int) -> dict[str, Any]:  # noqa: A002
+def _task_head(group: Group, id: str, version: int) -> dict[str, Any]:
     number = {"system": f"{group.base_url}/sid/prescription-number", "value": group.number}
     return {
         "resourceType": "Task",

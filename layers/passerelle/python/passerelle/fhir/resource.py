@@ -26,7 +26,7 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def stamped(content: Mapping[str, Any], id: str, version: int, at: datetime) -> dict[str, Any]:  # noqa: A002
+def stamped(content: Mapping[str, Any], id: str, version: int, at: datetime) -> dict[str, Any]:
     """The resource with the id and version the exchange gives it; profiles, tags and labels in `meta` are kept."""
     meta = {**content.get("meta", {}), "versionId": str(version), "lastUpdated": instant(at)}
     rest = {name: value for name, value in content.items() if name not in ("resourceType", "id", "meta")}
@@ -68,10 +68,10 @@ class ResourceDraft:
             content = with_subject(content, subject)
         return ResourceDraft(content, self.base_url)
 
-    def body(self, id: str, version: int, at: datetime) -> bytes:  # noqa: A002
+    def body(self, id: str, version: int, at: datetime) -> bytes:
         return fhir_json.dumps(stamped(self.content, id, version, at))
 
-    def entry(self, id: str, version: int, at: datetime) -> Entry:  # noqa: A002
+    def entry(self, id: str, version: int, at: datetime) -> Entry:
         return entry_of(stamped(self.content, id, version, at))
 
 

@@ -61,7 +61,7 @@ class ParsedQuery:
 
 
 def parse_query(
-    type: str,  # noqa: A002 - FHIR's own name
+    type: str,
     pairs: Sequence[tuple[str, str]],
     *,
     strict: bool = False,
@@ -130,9 +130,7 @@ class _Reader:
 
     def _unknown(self, name: str) -> None:
         if self._strict:
-            raise Invalid(
-                "a search parameter is not supported", code="not-supported", expression=_place(name)
-            )
+            raise Invalid("a search parameter is not supported", code="not-supported", expression=_place(name))
 
     # --- whose record ---------------------------------------------------------------------------------------
 
@@ -188,9 +186,7 @@ class _Reader:
             modifier="not" if modifier == "not" else "",
         )
 
-    def _reader_of(
-        self, parameter: SearchParameter, name: str, modifier: str
-    ) -> Callable[[str], Alternative] | None:
+    def _reader_of(self, parameter: SearchParameter, name: str, modifier: str) -> Callable[[str], Alternative] | None:
         match parameter.kind, modifier:
             case "token", "" | "not":
                 return lambda value: _own_code(parameter, _token(name, value))
@@ -212,10 +208,8 @@ class _Reader:
             # MHD searches related documents by their business identifiers.
             return IdentifierIs(_token(name, value))
         target = self._local(_unescape(value))
-        kind, slash, id = target.partition("/")  # noqa: A001
-        if not (
-            _ID.fullmatch(target) or (slash and _TYPE.fullmatch(kind) and _ID.fullmatch(id)) or ":" in target
-        ):
+        kind, slash, id = target.partition("/")
+        if not (_ID.fullmatch(target) or (slash and _TYPE.fullmatch(kind) and _ID.fullmatch(id)) or ":" in target):
             _refuse(name, "must be an id, Type/id or a URL")
         return ReferenceIs(target)
 
@@ -229,9 +223,7 @@ def _only(name: str, found: set[T]) -> T | None:
     return next(iter(found), None)
 
 
-def _without_folder_exceptions(
-    row: RecordType, pairs: Sequence[tuple[str, str]]
-) -> Iterable[tuple[str, str]]:
+def _without_folder_exceptions(row: RecordType, pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str]]:
     """MHD ITI-66: a search for folders ignores what only submission sets have (contract 66-3)."""
     folders = row.name == "List" and any(
         name == "code" and value.rpartition("|")[2] == "folder" for name, value in pairs

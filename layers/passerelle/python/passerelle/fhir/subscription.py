@@ -214,9 +214,7 @@ def status_bundle(asked: CaughtUp, at: datetime) -> dict[str, Any]:
 
 def events_bundle(asked: CaughtUp, at: datetime) -> dict[str, Any]:
     """The answer to `$events`."""
-    return notification_bundle(
-        asked.subscription, NotificationKind.QUERY_EVENT, asked.notifications, asked.total, at
-    )
+    return notification_bundle(asked.subscription, NotificationKind.QUERY_EVENT, asked.notifications, asked.total, at)
 
 
 def parse_range(one: Callable[[str], str | None]) -> tuple[int, int | None, Content | None]:

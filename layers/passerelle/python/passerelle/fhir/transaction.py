@@ -16,7 +16,7 @@ from passerelle.access import Interaction, Permission, Request, Touched
 from passerelle.audit.model import audit_of
 from passerelle.documents.model import Content
 from passerelle.documents.service import DocumentService
-from passerelle.errors import Forbidden, Stale, Unprocessable, Unsupported
+from passerelle.errors import Forbidden, Invalid, Stale, Unprocessable, Unsupported
 from passerelle.events import Event
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, parse_transaction
 from passerelle.fhir.index import RECORD_TYPES
@@ -32,6 +32,7 @@ from passerelle.patients.service import PatientService
 from passerelle.records.model import IdentifierClaim, RecordVersion, Subject
 from passerelle.records.service import RecordService, announced
 
+_RACES = 3  # attempts of a transaction whose people others register at the same time
 _SUBMITTED_TYPES = frozenset({"List", "DocumentReference", "Binary"})
 
 
@@ -75,12 +76,24 @@ class TransactionService:
         return once(
             self._journal,
             request,
-            lambda: self._execute(request, bundle),
+            lambda: self._attempted(request, bundle),
             lambda kept: [EntryResponse(**each) for each in kept["entries"]],
         )
 
+    def _attempted(self, request: Request, bundle: Mapping[str, Any]) -> list[EntryResponse]:
+        """Work the transaction out again when another registration of one of its people came first."""
+        for _ in range(_RACES - 1):
+            try:
+                return self._execute(request, bundle)
+            except Stale as overtaken:
+                if overtaken.issues[0].code == "multiple-matches":
+                    raise
+        return self._execute(request, bundle)
+
     def _execute(self, request: Request, bundle: Mapping[str, Any]) -> list[EntryResponse]:
         entries = parse_transaction(bundle)
+        if bundle["type"] != "transaction":
+            raise Invalid("only transactions are offered", code="value", expression="Bundle.type")
         level = submission_level(bundle)
         self._authorise(request, entries, level)
         for entry in entries:
@@ -90,6 +103,8 @@ class TransactionService:
         work = _Work(request)
         self._register_people(work, entries)
         self._give_ids(work, entries)
+        if level is not None and len(work.people) > 1:
+            raise Unprocessable("a submission is about one patient", expression="Bundle.entry")
         self._store_resources(work, entries)
         results = [work.results[entry.path] for entry in entries]
         self._documents.keep(work.contents)
@@ -102,7 +117,9 @@ class TransactionService:
             kind = entry.type
             of = ("ITI-104",) if kind == "Patient" else ("ITI-65",) if level and kind in _SUBMITTED_TYPES else ()
             if entry.method != "POST" and not (kind == "Patient" and entry.method == "PUT"):
-                raise Unsupported("this interaction is not offered in a transaction", expression=f"{entry.path}.request")
+                raise Unsupported(
+                    "this interaction is not offered in a transaction", expression=f"{entry.path}.request"
+                )
             if kind not in RECORD_TYPES and kind not in ("Binary", "Patient"):
                 raise Unprocessable(
                     "this resource type is not kept", code="not-supported", expression=f"{entry.path}.resource"
@@ -118,10 +135,14 @@ class TransactionService:
     # --- people first: the record that everything else belongs to -------------------------------------------------
 
     def _register_people(self, work: _Work, entries: Sequence[TransactionEntry]) -> None:
+        seen: set[tuple[str, str]] = set()
         for entry in entries:
             if entry.type != "Patient":
                 continue
             draft = FhirPatientDraft(entry.resource, self._scheme)
+            if not seen.isdisjoint(draft.traits.identifiers):
+                raise Unprocessable("two entries register the same person", expression=entry.path)
+            seen.update(draft.traits.identifiers)
             plan = self._patients.plan(work.request, draft, identifier=_queried_identifier(entry))
             done = plan.registered
             work.people[done.patient] = plan.person

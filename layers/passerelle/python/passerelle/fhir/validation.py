@@ -78,9 +78,7 @@ class _Walk:
         name = value.get("resourceType")
         found = definition(name) if isinstance(name, str) and _MEMBER.fullmatch(name) else None
         if found is None or not found.is_resource or found.name in ("Resource", "DomainResource"):
-            self._malformed(
-                f"{path or expected_type or 'Resource'}.resourceType", "must be a type of FHIR R4"
-            )
+            self._malformed(f"{path or expected_type or 'Resource'}.resourceType", "must be a type of FHIR R4")
             return
         where = path or found.name
         if expected_type is not None and found.name != expected_type:
@@ -96,15 +94,11 @@ class _Walk:
         ids = [each.get("id") for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
         for position, each in enumerate(ids):
             if each is None:
-                self._refused(
-                    f"{path}.contained[{position}].id", "required", "a contained resource has an id"
-                )
+                self._refused(f"{path}.contained[{position}].id", "required", "a contained resource has an id")
             elif each in ids[:position]:
                 self._refused(f"{path}.contained[{position}].id", "invariant", "two have the same id")
 
-    def _members(
-        self, value: Mapping[str, Any], found: Definition, path: str, container: Mapping[str, Any]
-    ) -> None:
+    def _members(self, value: Mapping[str, Any], found: Definition, path: str, container: Mapping[str, Any]) -> None:
         if not value:
             self._malformed(path, "an object may not be empty")
             return
@@ -142,9 +136,7 @@ class _Walk:
 
     # --- elements -------------------------------------------------------------------------------------------
 
-    def _element(
-        self, value: Any, element: Element, path: str, container: Mapping[str, Any], beside: Any
-    ) -> None:
+    def _element(self, value: Any, element: Element, path: str, container: Mapping[str, Any], beside: Any) -> None:
         """`beside` is what `_name` holds: extensions may stand in for a value in a list."""
         if not element.many:
             self._single(value, element, path, container)
@@ -183,9 +175,7 @@ class _Walk:
         elif element.type == "xhtml" and (fault := fault_in(value)):
             self._refused(path, "invariant", f"{fault} (txt-1, txt-2)")
 
-    def _extensions(
-        self, value: Any, element: Element, path: str, container: Mapping[str, Any], beside: Any
-    ) -> None:
+    def _extensions(self, value: Any, element: Element, path: str, container: Mapping[str, Any], beside: Any) -> None:
         """The `_name` member of a primitive: id and extensions, aligned with the values of a list."""
         if element.many and (not isinstance(value, list) or not value):
             self._malformed(path, "an array of at least one is expected")
@@ -201,9 +191,7 @@ class _Walk:
             assert found is not None
             self._members(each, found, place, container)
 
-    def _reference(
-        self, value: Mapping[str, Any], element: Element, path: str, container: Mapping[str, Any]
-    ) -> None:
+    def _reference(self, value: Mapping[str, Any], element: Element, path: str, container: Mapping[str, Any]) -> None:
         target, stated = value.get("reference"), value.get("type")
         names = [stated] if isinstance(stated, str) and is_type(stated) else []
         if isinstance(target, str):
@@ -226,7 +214,7 @@ def _at(values: Any, position: int) -> Any:
     return values[position] if isinstance(values, list) and position < len(values) else None
 
 
-def _contained_in(container: Mapping[str, Any], id: str) -> str | None:  # noqa: A002 - FHIR's own name
+def _contained_in(container: Mapping[str, Any], id: str) -> str | None:
     """The type of a contained resource; of the container itself for an empty id (`#`)."""
     if not id:
         return str(container.get("resourceType"))

@@ -48,9 +48,7 @@ def topic_named(canonical: str) -> str:
     """The name of the topic with this canonical URL; raises Unprocessable (`not-supported`)."""
     name = canonical.removeprefix(TOPIC_ROOT)
     if not canonical.startswith(TOPIC_ROOT) or name not in TOPICS:
-        raise Unprocessable(
-            "the topic is not offered", code="not-supported", expression="Subscription.criteria"
-        )
+        raise Unprocessable("the topic is not offered", code="not-supported", expression="Subscription.criteria")
     return name
 
 

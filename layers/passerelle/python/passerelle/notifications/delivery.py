@@ -101,9 +101,7 @@ class Deliverer:
         self._subscriptions.set_status(subscription, SubscriptionStatus.ACTIVE, at)
         return True
 
-    def _visible(
-        self, subscription: Subscription, client: Client | None, entry: Notification
-    ) -> Notification:
+    def _visible(self, subscription: Subscription, client: Client | None, entry: Notification) -> Notification:
         """The entry as its receiver may know it now: without its event if that may no longer be seen.
 
         The number is still sent, so that its absence tells nothing either.

@@ -25,7 +25,7 @@ class EventBus(Protocol):
 
 
 class Subscriptions(Protocol):
-    def find(self, id: str) -> Subscription | None: ...  # noqa: A002 - FHIR's own name
+    def find(self, id: str) -> Subscription | None: ...
 
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         """Interests in these topics that name one of these patient keys, or no patient."""
@@ -47,9 +47,7 @@ class NotificationLog(Protocol):
 
     def last_number(self, subscription: str) -> int: ...
 
-    def between(
-        self, subscription: str, first: int, last: int, *, limit: int | None = None
-    ) -> list[Notification]:
+    def between(self, subscription: str, first: int, last: int, *, limit: int | None = None) -> list[Notification]:
         """Entries with first <= number <= last, in order."""
 
 

@@ -137,9 +137,7 @@ class SubscriptionService:
             touched=_touched(subscription),
         )
 
-    def events(
-        self, request: Request, id_: str, since: int, until: int | None, content: Content | None
-    ) -> CaughtUp:
+    def events(self, request: Request, id_: str, since: int, until: int | None, content: Content | None) -> CaughtUp:
         """The log from number `since` to `until`, both included, at most 100 entries.
 
         An event that the caller may not see now is there by its number only, as everything is in an `empty`

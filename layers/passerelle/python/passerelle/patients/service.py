@@ -148,9 +148,7 @@ class PatientService:
                 return registered
         raise AssertionError("unreachable")
 
-    def plan(
-        self, request: Request, draft: PatientDraft, *, identifier: tuple[str, str] | None = None
-    ) -> Plan:
+    def plan(self, request: Request, draft: PatientDraft, *, identifier: tuple[str, str] | None = None) -> Plan:
         """Work out a registration without storing it; its changes fail as Stale if it is overtaken.
 
         Without `identifier` the record is found by the identifier that the resource carries in the caller's domain,
@@ -221,9 +219,7 @@ class PatientService:
         current = None if is_new else self.person_of(patient)
         if current is not None and (known is None or known == current.key):
             if national and current.policy.status is RecordStatus.ABSENT:
-                opened = replace(
-                    current, policy=Policy(status=status, since=request.at), revision=current.revision + 1
-                )
+                opened = replace(current, policy=Policy(status=status, since=request.at), revision=current.revision + 1)
                 return [PersonChange(before=current, after=opened)], opened
             return [], current
         changes = []

@@ -1,8 +1,9 @@
 """The refusals of the e-prescription contract (section 7), driven by its catalogue `data/errors.json`.
 
 An RX code becomes the error class of its HTTP status, with the code as `details.coding`. What the contract
-says an answer carries follows the diagnostics as `name=value`, for example `...
-(leaseUntil=2026-03-02T09:30:00+00:00)`.
+says an answer carries follows the diagnostics as `name=value`:
+
+    a live claim stands in the way (leaseUntil=2026-03-02T11:30:00+00:00)
 """
 
 from __future__ import annotations
@@ -109,8 +110,7 @@ def coded(handler: Callable[[C, W], R]) -> Callable[[C, W], R]:
         except PasserelleError as error:
             base = call.request.base_url
             error.issues = tuple(
-                replace(issue, details=_completed(issue.details, error.status, base))
-                for issue in error.issues
+                replace(issue, details=_completed(issue.details, error.status, base)) for issue in error.issues
             )
             raise
 

@@ -1,5 +1,4 @@
-"""What the guards of `data/transitions.json` mean: one predicate each, over one line at one moment for one
-caller.
+"""What the guards of `data/transitions.json` mean: a predicate each, over a line, a moment and a caller.
 
 E-prescription contract, section 6; the texts in the file are the definitions. A guard of an operation that is
 not served yet has no predicate here.
@@ -70,9 +69,7 @@ class Situation:
         claim = self.own_claim
         if claim is None or claim.fence != self.line.fence:
             return False
-        return bool(claim.ended) or (
-            self.line.owner == self.organisation and self.line.lease_until > self.now
-        )
+        return bool(claim.ended) or (self.line.owner == self.organisation and self.line.lease_until > self.now)
 
     @property
     def is_last_fill(self) -> bool:
@@ -106,9 +103,7 @@ GUARDS: Mapping[str, Callable[[Situation], bool]] = {
     "caller-claim-stale": lambda s: s.own_claim is not None and not s.is_own_claim_current,
     "access-code-or-routed": lambda s: s.is_code_right or s.is_routed_to_caller,
     "routing-allows": lambda s: (
-        s.prescription.group.routed_to is None
-        or s.is_routed_to_caller
-        or (s.override_routing and s.is_code_right)
+        s.prescription.group.routed_to is None or s.is_routed_to_caller or (s.override_routing and s.is_code_right)
     ),
     "secret-known": lambda s: s.own_claim is not None,
     # who asks

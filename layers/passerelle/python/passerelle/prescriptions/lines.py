@@ -1,7 +1,6 @@
 """What each operation makes of a line: pure, from the line as stored to the line after.
 
-E-prescription contract, sections 6, 8 and 10. The next state is the table's; everything else follows from it
-here.
+E-prescription contract, sections 6, 8 and 10. The next state is the table's; here is what follows from it.
 """
 
 from __future__ import annotations

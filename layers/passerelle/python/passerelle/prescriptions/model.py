@@ -1,5 +1,4 @@
-"""A prescription: one group that is signed and routed, and 1 to 20 lines, each with its own lock, ledger and
-state.
+"""A prescription: one signed and routed group of 1 to 20 lines, each with its own lock, ledger and state.
 
 E-prescription contract, sections 2, 6.1 and 8. Amounts are whole millionths of a unit (section 10). `state`
 is the stored letter of `data/transitions.json`; what it means at a given moment is the effective state
@@ -47,9 +46,9 @@ def from_map(kind: type[R], form: Mapping[str, Any]) -> R:
 class Line:
     """One medication. `lease_until` and `claimed_at` are epoch milliseconds; 0 when no claim is held.
 
-    `request` is its MedicationRequest as JSON, as sent but for what is not signed; `request_version` its newest
-    version in the record (0 before it is signed). `fence` counts claims and recoveries. `expires_on` is the
-    first refused day.
+    `request` is its MedicationRequest as JSON, as sent but for what is not signed; `request_version` its
+    newest version in the record (0 before it is signed). `fence` counts claims and recoveries. `expires_on`
+    is the first refused day.
     """
 
     number: int

@@ -1,7 +1,8 @@
 """Prescription numbers and the secrets that open them (e-prescription contract, section 3).
 
-number         20 characters: 19 random Crockford base32 (95 bits) and an ISO 7064 MOD 37,36 check character
-access code    256 bits in base32: the patient's; claim secret: the same form, the pharmacy's
+number         20 characters: 19 random ones of Crockford base32 (95 bits), one check (ISO 7064 MOD 37,36)
+access code    256 bits in base32, the patient's
+claim secret   256 bits in base32, the pharmacy's
 """
 
 from __future__ import annotations

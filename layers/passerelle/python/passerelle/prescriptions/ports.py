@@ -15,7 +15,7 @@ from passerelle.prescriptions.model import Group, LedgerEntry, Line, Prescriptio
 class Prescriptions(Protocol):
     """Every read is strongly consistent; writes go through the journal."""
 
-    def find(self, id: str) -> Prescription | None:  # noqa: A002 - FHIR's own name
+    def find(self, id: str) -> Prescription | None:
         """The prescription whose group Task has this id."""
 
     def find_id(self, number: str) -> str | None:

@@ -16,6 +16,7 @@ from passerelle.prescriptions.errors import rx
 
 MILLIONTHS = 1_000_000
 _MAX_DECIMALS = 6
+_MAX_UNITS = 10**9  # of one quantity, and of all that a line allows: far above any treatment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,9 @@ class Dose:
 
 
 def exact(value: Decimal) -> Fraction:
-    """QA-PRECISION: a decimal of at most 6 places; raises RX-INVALID for more."""
+    """QA-PRECISION: a decimal of at most 6 places, from 0 to a billion; raises RX-INVALID for others."""
+    if not 0 <= value <= _MAX_UNITS:
+        raise rx("RX-INVALID", f"a quantity is from 0 to {_MAX_UNITS}", issue="value")
     exponent = value.normalize().as_tuple().exponent
     if not isinstance(exponent, int) or -exponent > _MAX_DECIMALS:
         raise rx("RX-INVALID", "a quantity has at most 6 decimals", issue="value")
@@ -60,9 +63,7 @@ def units_per_day(doses: Sequence[Dose]) -> Fraction:
     return sum((each.units_per_day for each in doses), Fraction())
 
 
-def fill_units(
-    per_day: Fraction | None, duration_days: Fraction | None, quantity: Fraction | None
-) -> Fraction:
+def fill_units(per_day: Fraction | None, duration_days: Fraction | None, quantity: Fraction | None) -> Fraction:
     """QA-FILL: what one fill is; a stated quantity wins. Raises RX-INVALID when it cannot be known."""
     if quantity is not None:
         return quantity
@@ -95,6 +96,8 @@ class Authorised:
 def authorised(units: Fraction, repeats: int, units_per_pack: int | None = None) -> Authorised:
     """QA-FILL and QA-TOTAL: whole packs when it is supplied in packs, else rounded up to a millionth."""
     fills = 1 + repeats
+    if units * fills > _MAX_UNITS:
+        raise rx("RX-INVALID", f"a line allows at most {_MAX_UNITS} units", issue="value")
     if units_per_pack is None:
         per_fill = math.ceil(units * MILLIONTHS)
         return Authorised(fills=fills, per_fill=per_fill, total=per_fill * fills)

@@ -201,9 +201,7 @@ class PrescriptionService:
         prescription = self._visible(request, target.id)
         self._decisions(request, prescription, target, {})
         header = signature.protected_header(self._keys.keys_of(request.caller))
-        return Prepared(
-            group=prescription.group, content=self._content(request, prescription), protected=header
-        )
+        return Prepared(group=prescription.group, content=self._content(request, prescription), protected=header)
 
     def activate(self, request: Request, target: Target, signed: Signature) -> Outcome:
         """Put a signed draft in force: all its lines, or none."""
@@ -211,14 +209,10 @@ class PrescriptionService:
         def plan(prescription: Prescription) -> _Plan:
             self._check_visible(request, prescription)
             content = cache(lambda: self._content(request, prescription))
-            is_signed = cache(
-                lambda: signature.is_signature(signed.jws, content(), self._keys.keys_of(request.caller))
-            )
+            is_signed = cache(lambda: signature.is_signature(signed.jws, content(), self._keys.keys_of(request.caller)))
             facts = {"signed_on": signed.signed_on, "has_valid_signature": is_signed}
             decided = self._decisions(request, prescription, target, facts)
-            group = replace(
-                prescription.group, signed=content(), jws=signed.jws, signed_at=request.at.isoformat()
-            )
+            group = replace(prescription.group, signed=content(), jws=signed.jws, signed_at=request.at.isoformat())
             moves = [
                 self._moved(request, group, line, lines.activated(group, line, state))
                 for line, state in _moving(decided)
@@ -333,9 +327,7 @@ class PrescriptionService:
             }
             ((line, cell),) = self._decisions(request, prescription, target, facts)
             if line.unit and supply.unit != line.unit:
-                raise rx(
-                    "RX-INVALID", "the quantity is in another unit than the prescribed one", issue="value"
-                )
+                raise rx("RX-INVALID", "the quantity is in another unit than the prescribed one", issue="value")
             return self._supplied(request, prescription, line, str(cell.next), supply, identifier)
 
         return self._run(request, target, plan, unknown="RX-SECRET")
@@ -401,7 +393,7 @@ class PrescriptionService:
             seen = tuple(line if line.owner == mine else line.released() for line in seen)
         return View(prescription=replace(prescription, lines=seen), line=next(iter(target.lines), None))
 
-    def _visible(self, request: Request, id: str) -> Prescription:  # noqa: A002
+    def _visible(self, request: Request, id: str) -> Prescription:
         prescription = self._prescriptions.find(id)
         if prescription is None:
             raise rx("RX-NOT-FOUND")

@@ -1,8 +1,7 @@
 """The prescriber's signature: what is signed, and whether a detached JWS is one over it.
 
 E-prescription contract, section 16; RFC 8785 (canonical JSON), RFC 7515 appendix F (detached content), ES256
-or ES384. The key is one that is bound to the prescriber: keys and certificates in the header count for
-nothing.
+or ES384. The key is one bound to the prescriber: keys and certificates in the header count for nothing.
 """
 
 from __future__ import annotations
@@ -66,11 +65,7 @@ def is_signature(text: str, signed: str, keys: Sequence[Jwk]) -> bool:
         compact = jws.extract_compact(text.encode(), signed.encode())
         said = compact.headers()
         named = [key for key in keys if _is_for_signing(key) and key["kid"] == said.get("kid")]
-        if (
-            len(named) != 1
-            or {"crit", "b64"} & said.keys()
-            or said.get("alg") != _ALGORITHMS[named[0]["crv"]]
-        ):
+        if len(named) != 1 or {"crit", "b64"} & said.keys() or said.get("alg") != _ALGORITHMS[named[0]["crv"]]:
             return False
         registry = jws.JWSRegistry(algorithms=[said["alg"]], strict_check_header=False)
         return jws.validate_compact(compact, ECKey.import_key(dict(named[0])), registry=registry)

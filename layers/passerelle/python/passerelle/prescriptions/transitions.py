@@ -64,9 +64,7 @@ class State:
 
 
 def _load() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(
-        files(__package__).joinpath("data/transitions.json").read_text("utf-8")
-    )
+    table: dict[str, Any] = json.loads(files(__package__).joinpath("data/transitions.json").read_text("utf-8"))
     return table
 
 
@@ -93,9 +91,7 @@ class Transitions:
             for name, each in _TABLE["guards"].items()
         }
         self.rows = tuple(_row(each) for each in _TABLE["operations"])
-        self._effective = tuple(
-            (each["from"], tuple(each["if"]), each["to"]) for each in _TABLE["effectiveState"]
-        )
+        self._effective = tuple((each["from"], tuple(each["if"]), each["to"]) for each in _TABLE["effectiveState"])
         self._order: tuple[str, ...] = tuple(_TABLE["checkOrder"])
         self._statuses = statuses
         self._tiers = frozenset(tiers)
@@ -122,8 +118,7 @@ class Transitions:
         return state
 
     def decide(self, operation: str, state: str, holds: Holds, *, is_current: bool = True) -> Cell:
-        """The outcome of an operation in an effective state: the first refusal in the order of checks, or the
-        success.
+        """The first refusal, in the order of checks, of an operation in an effective state; or its success.
 
         `is_current` is False when If-Match names another version. Required guards are asked in that order,
         and no further than the first that fails.
@@ -136,9 +131,7 @@ class Transitions:
         cell = next(each for each in row.cells[state] if all(map(holds, each.guards)))
         required = [self.guards[name] for name in row.requires]
         checks: list[tuple[str, Callable[[], Cell | None]]] = [
-            (str(guard.fails), partial(self._required, guard, holds))
-            for guard in required
-            if guard.tier in self._tiers
+            (str(guard.fails), partial(self._required, guard, holds)) for guard in required if guard.tier in self._tiers
         ]
         checks.append(("RX-VERSION", lambda: None if is_current else self._refusal("RX-VERSION")))
         if cell.error is not None:

@@ -91,6 +91,6 @@ class Draft(Protocol):
     def resolved(self, references: Mapping[str, str], *, subject: str | None = None) -> Draft:
         """The same resource with references replaced, and its subject set to a patient key."""
 
-    def body(self, id: str, version: int, at: datetime) -> bytes: ...  # noqa: A002 - FHIR's own name
+    def body(self, id: str, version: int, at: datetime) -> bytes: ...
 
-    def entry(self, id: str, version: int, at: datetime) -> Entry: ...  # noqa: A002
+    def entry(self, id: str, version: int, at: datetime) -> Entry: ...

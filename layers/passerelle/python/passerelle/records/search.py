@@ -55,8 +55,7 @@ class Entry:
         content: dict[str, str | list[str]] = json.loads(packed)
         sort_at = str(content.pop(""))
         values = {
-            name: tuple(map(_expand, [short] if isinstance(short, str) else short))
-            for name, short in content.items()
+            name: tuple(map(_expand, [short] if isinstance(short, str) else short)) for name, short in content.items()
         }
         return cls(values=values, sort_at=sort_at)
 
@@ -149,7 +148,7 @@ class ReferenceIs:
     def accepts(self, value: str) -> bool:
         if "/" in self.target or ":" in self.target:
             return value == self.target
-        kind, _, id = value.partition("/")  # noqa: A001 - FHIR's own name
+        kind, _, id = value.partition("/")
         return id == self.target and kind.isalpha()
 
 

@@ -19,14 +19,17 @@ from typing import Any, Protocol
 from passerelle.access import Request, Touched
 from passerelle.audit.model import audit_of
 from passerelle.consents.decision import may_see
-from passerelle.errors import Gone, Invalid, NotFound, Stale, Unprocessable
+from passerelle.errors import Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder, new_resource_id, new_ulid, split_resource_id
-from passerelle.journal import Announcement, Change, Journal, answer_of, once
+from passerelle.journal import Announcement, Journal, answer_of, once
 from passerelle.patients.model import Person
 from passerelle.records.model import Draft, RecordVersion, StoredVersion, Subject
 from passerelle.records.ports import RecordStore
 from passerelle.records.search import Query, matches, sort_bounds
+
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024  # of bodies: a function answers with 6 MB at most
 
 
 class People(Protocol):
@@ -84,11 +87,11 @@ class RecordService:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def read(self, request: Request, type: str, id: str, *, absent: str = "") -> StoredVersion:  # noqa: A002
+    def read(self, request: Request, type: str, id: str, *, absent: str = "") -> StoredVersion:
         """The current version; raises NotFound (with the text `absent`, if given), or Gone if it is deleted."""
         return self._read(request, type, id, absent)[0]
 
-    def _read(self, request: Request, type: str, id: str, absent: str = "") -> tuple[StoredVersion, Person | None]:  # noqa: A002
+    def _read(self, request: Request, type: str, id: str, absent: str = "") -> tuple[StoredVersion, Person | None]:
         """The current version, and the person whose record it is in (None for a shared resource)."""
         patient = _patient_of(id)
         person, found = self._in_parallel(
@@ -97,7 +100,7 @@ class RecordService:
         )
         return self._disclosed(request, patient, person, found, absent), person
 
-    def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:  # noqa: A002
+    def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:
         """One version; raises NotFound, or Gone if that version is a deletion."""
         patient = _patient_of(id)
         person, found = self._in_parallel(
@@ -151,14 +154,19 @@ class RecordService:
         )
         mark = self._blinder.blind("page", repr((request.caller.client_id, query, person.key)))
         start = self._after(cursor, mark) if cursor else None
-        rest = found if start is None else [hit for hit in found if (hit[:2] > start) == query.ascending and hit[:2] != start]
+        rest = (
+            found
+            if start is None
+            else [hit for hit in found if (hit[:2] > start) == query.ascending and hit[:2] != start]
+        )
         page = rest[: query.count]
         bodies = self._store.versions(query.type, [(id, version) for _, id, version in page])
+        page = _within_bounds(page, bodies)
         more = self._cursor(page[-1][:2], mark) if page and len(rest) > len(page) else None
         versions = tuple(bodies[id, version] for _, id, version in page)
         return Page(versions=versions, total=len(found), cursor=more, patients=person.members)
 
-    def search_shared(self, type: str, identifiers: Sequence[tuple[str, str]]) -> tuple[StoredVersion, ...]:  # noqa: A002
+    def search_shared(self, type: str, identifiers: Sequence[tuple[str, str]]) -> tuple[StoredVersion, ...]:
         """Shared resources (of no patient) that carry one of these identifiers."""
         ids = [
             id
@@ -202,11 +210,11 @@ class RecordService:
         if not draft.is_shared:
             person_key, _ = self.patient_for(request, draft.subject, expression=f"{draft.type}.subject")
             draft = draft.resolved({}, subject=person_key)
-        id = new_resource_id(person_key, request.at)  # noqa: A001
+        id = new_resource_id(person_key, request.at)
         change = self.first_version(draft, id, person_key, request.at)
         return self._commit(request, change, is_new=True)
 
-    def update(self, request: Request, draft: Draft, id: str, *, if_match: int | None) -> Written:  # noqa: A002
+    def update(self, request: Request, draft: Draft, id: str, *, if_match: int | None) -> Written:
         """Store the next version of a resource that the caller can see.
 
         Raises NotFound, Stale when `if_match` is not the current version or another update came first, Unprocessable
@@ -214,7 +222,7 @@ class RecordService:
         """
         return once(self._journal, request, lambda: self._update(request, draft, id, if_match), _restored)
 
-    def _update(self, request: Request, draft: Draft, id: str, if_match: int | None) -> Written:  # noqa: A002
+    def _update(self, request: Request, draft: Draft, id: str, if_match: int | None) -> Written:
         current, person = self._current(request, draft.type, id, if_match)
         patient = _patient_of(id)
         if person is not None:
@@ -238,11 +246,11 @@ class RecordService:
         )
         return self._commit(request, change, is_new=False)
 
-    def delete(self, request: Request, type: str, id: str, *, if_match: int | None) -> Written:  # noqa: A002
+    def delete(self, request: Request, type: str, id: str, *, if_match: int | None) -> Written:
         """Mark a resource deleted: reads answer Gone, searches do not find it, its versions remain."""
         return once(self._journal, request, lambda: self._delete(request, type, id, if_match), _restored)
 
-    def _delete(self, request: Request, type: str, id: str, if_match: int | None) -> Written:  # noqa: A002
+    def _delete(self, request: Request, type: str, id: str, if_match: int | None) -> Written:
         current, _ = self._current(request, type, id, if_match)
         change = RecordVersion(
             type=type,
@@ -257,7 +265,11 @@ class RecordService:
         return self._commit(request, change, is_new=False)
 
     def _current(
-        self, request: Request, type: str, id: str, if_match: int | None  # noqa: A002
+        self,
+        request: Request,
+        type: str,
+        id: str,
+        if_match: int | None,
     ) -> tuple[StoredVersion, Person | None]:
         current, person = self._read(request, type, id)
         if if_match is not None and if_match != current.version:
@@ -277,7 +289,7 @@ class RecordService:
         )
         return written
 
-    def first_version(self, draft: Draft, id: str, patient: str | None, at: datetime) -> RecordVersion:  # noqa: A002
+    def first_version(self, draft: Draft, id: str, patient: str | None, at: datetime) -> RecordVersion:
         return RecordVersion(
             type=draft.type,
             id=id,
@@ -301,7 +313,9 @@ class RecordService:
         A person with several source records gets it in the one that was named.
         """
         if subject is None:
-            raise Unprocessable("the resource must say whose record it belongs to", code="required", expression=expression)
+            raise Unprocessable(
+                "the resource must say whose record it belongs to", code="required", expression=expression
+            )
         key = subject.key
         if key is None and subject.identifier:
             known = self._people.find_by_identifier(*subject.identifier)
@@ -310,6 +324,20 @@ class RecordService:
         if key is None or person is None or not self.may_see(request, person):
             raise Unprocessable("the patient is not known", code="not-found", expression=expression)
         return key, person
+
+
+def _within_bounds(
+    page: Sequence[tuple[str, str, int]], bodies: Mapping[tuple[str, int], StoredVersion]
+) -> list[tuple[str, str, int]]:
+    """As many hits as an answer can carry, one at least: the rest is on the next page."""
+    kept: list[tuple[str, str, int]] = []
+    room = MAX_PAGE_BYTES
+    for sort_at, id, version in page:
+        room -= len(bodies[id, version].body or b"")
+        if kept and room < 0:
+            break
+        kept.append((sort_at, id, version))
+    return kept
 
 
 def announced(request: Request, changes: Sequence[RecordVersion]) -> list[Announcement]:
@@ -329,7 +357,7 @@ def announced(request: Request, changes: Sequence[RecordVersion]) -> list[Announ
     return [Announcement(id=new_ulid(request.at), events=tuple(events)) for events in by_patient.values()]
 
 
-def _patient_of(id: str) -> str | None:  # noqa: A002
+def _patient_of(id: str) -> str | None:
     split = split_resource_id(id)
     return split[0] if split else None
 

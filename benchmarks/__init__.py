@@ -1,0 +1,1 @@
+"""What the exchange costs and how long it takes; timings live here, never in tests."""
