@@ -90,7 +90,7 @@ def test_the_same_template_each_time_without_credentials(dev: Any) -> None:
     """In another process, with another order of sets."""
     program = "import json, sys, infra; json.dump(infra.synthesise('dev'), sys.stdout)"
     environment = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-    again = subprocess.run(  # noqa: S603 - a constant program
+    again = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True, text=True
     )
     assert json.dumps(json.loads(again.stdout)) == json.dumps(dev.template)

@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-c", "from local.cli import app; app()", "run"]
 
 @contextmanager
 def _running(port: int, state: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(  # noqa: S603 - our own command
+    process = subprocess.Popen(
         [*COMMAND, "--port", str(port), "--state", str(state), *options],
         cwd=synthesis.ROOT,
         stdout=subprocess.PIPE,
@@ -97,7 +97,7 @@ def test_it_comes_up_keeps_its_data_and_ends(state: Path) -> None:
         if Path("/proc/self/net/tcp").exists():
             assert _listening(first.pid) == {"0100007F"}  # 127.0.0.1
         same_folder = [*COMMAND, "--port", str(_free_port()), "--state", str(state)]
-        refused = subprocess.run(  # noqa: S603 - our own command
+        refused = subprocess.run(
             same_folder, cwd=synthesis.ROOT, capture_output=True, text=True, check=False
         )
         assert (refused.returncode, "another stack" in refused.stdout) == (1, True)
