@@ -12,7 +12,7 @@ export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs fmt clean
+.PHONY: help run test check bench docs layer fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ bench: $(STAMP) ## what each step of the story costs
 
 docs: $(STAMP) ## the pages of docs/ that are made from code
 	@$(BIN)/python -m infra.describe
+
+layer: $(STAMP) ## the requirements of the dependencies layer, from uv.lock
+	@$(BIN)/uv export --frozen --quiet --no-dev --no-emit-project --no-annotate --no-header \
+		> layers/dependencies/requirements.txt
 
 fmt: $(STAMP) ## format, and repair what can be
 	@$(BIN)/ruff check --fix .

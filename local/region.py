@@ -113,7 +113,7 @@ PARTICIPANTS: Final = (
         name="Patient 1",
         finess="990000086",
         patient=f"{INS_TEST}|255069900000101",
-        scopes="ITI-66 ITI-67 ITI-68 ITI-78 system/*.rs",
+        scopes="ITI-66 ITI-67 ITI-68 ITI-78 system/*.rs system/Task.u",
     ),
     Participant(
         id="auditor",

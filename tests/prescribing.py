@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +37,7 @@ from passerelle.prescriptions.model import (
     Group,
     GroupChange,
     HistoryEvent,
+    Line,
     LineChange,
     LineMovedError,
     Outcome,
@@ -107,6 +108,31 @@ GROUP = Group(
     version=3,
     head=history.ORIGIN,
     events=0,
+)
+
+
+LINE = Line(
+    number=1,
+    state="R",
+    version=3,
+    request_id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2t",
+    request="{}",
+    request_version=1,
+    product="s|61234567",
+    unit="",
+    is_substitutable=True,
+    is_declared_ordinary=True,
+    is_marked_secure=False,
+    fills=1,
+    per_fill=90,
+    total=90,
+    units_per_day="3",
+    valid_until=None,
+    fill_no=1,
+    remaining_fill=90,
+    remaining_total=90,
+    not_before=AT.date(),
+    expires_on=date(2026, 6, 2),
 )
 
 

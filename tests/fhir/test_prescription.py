@@ -117,6 +117,12 @@ def test_an_order_that_is_none(changes: dict[str, Any], expression: str) -> None
     assert expression is None or error.issues[0].expression == expression
 
 
+def test_a_number_that_the_signed_content_cannot_hold_is_refused() -> None:
+    for number in ("0.12345678901234567890", "1E+400", "1E-400", "12345678901234567890.5"):
+        interval = {"quantity": {"value": 1}, "dispenseInterval": {"value": Decimal(number), "code": "d"}}
+        assert code_of(refused(line_of, dispenseRequest=interval)) == "RX-INVALID"
+
+
 @pytest.mark.parametrize("number", ["1E+30", "-1", "0.0000001", "1E+999999999", "1E-999999999"])
 def test_numbers_without_measure_are_refused(number: str) -> None:
     value = Decimal(number)

@@ -15,7 +15,7 @@ UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024  # of a function and its layers (AWS La
 
 
 def test_the_requirements_are_those_of_the_lock() -> None:
-    """To renew: uv export (the arguments below) > layers/dependencies/requirements.txt"""
+    """To renew: make layer."""
     exported = subprocess.run(
         [
             find_uv_bin(),

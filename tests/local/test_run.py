@@ -97,9 +97,7 @@ def test_it_comes_up_keeps_its_data_and_ends(state: Path) -> None:
         if Path("/proc/self/net/tcp").exists():
             assert _listening(first.pid) == {"0100007F"}  # 127.0.0.1
         same_folder = [*COMMAND, "--port", str(_free_port()), "--state", str(state)]
-        refused = subprocess.run(
-            same_folder, cwd=synthesis.ROOT, capture_output=True, text=True, check=False
-        )
+        refused = subprocess.run(same_folder, cwd=synthesis.ROOT, capture_output=True, text=True, check=False)
         assert (refused.returncode, "another stack" in refused.stdout) == (1, True)
         keys = httpx.get(f"http://127.0.0.1:{port}/oauth2/jwks", trust_env=False).json()
         output = _ended(first, signal.SIGTERM)

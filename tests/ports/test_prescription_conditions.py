@@ -18,10 +18,11 @@ from passerelle.prescriptions.model import (
     LineClaimed,
     LineMovedError,
     LineSupplied,
+    Prescription,
     PrescriptionCreated,
 )
 from passerelle.prescriptions.numbers import new_number
-from tests.prescribing import AT, PHARMACY_A, PHARMACY_B, Region, later, region
+from tests.prescribing import AT, GROUP, LINE, PHARMACY_A, PHARMACY_B, Region, later, region
 
 HELD_UNTIL = int(later(hours=2).timestamp() * 1000)
 NOW = int(AT.timestamp() * 1000)
@@ -36,10 +37,9 @@ def here() -> Iterator[Region]:
 
 def lost(here: Region, stored: dict[str, Any], change: Callable[[Line], LineChange]) -> bool:
     """Whether the change of a line stored like this loses its condition; what is there comes with the loss."""
-    draft = here.create().prescription
-    group = replace(draft.group, id=new_resource_id(here.patient, AT), number=new_number())
-    line = replace(draft.lines[0], **stored)
-    created = PrescriptionCreated(prescription=replace(draft, group=group, lines=(line,)))
+    group = replace(GROUP, id=new_resource_id(here.patient, AT), number=new_number())
+    line = replace(LINE, **stored)
+    created = PrescriptionCreated(prescription=Prescription(group=group, lines=(line,)))
     tables = wiring.table_names()
     wiring.dynamodb().transact(actions_of(created, tables))
     asked = replace(change(line), prescription=group.id)

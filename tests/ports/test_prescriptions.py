@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -55,10 +56,32 @@ from tests.prescribing import (
 )
 
 
-@pytest.fixture
-def here() -> Iterator[Region]:
-    with region() as made:
+class Regions:
+    """A new region now and then: one takes long to make, and a full one is slow, as moto copies whole tables."""
+
+    def __init__(self) -> None:
+        self.open = ExitStack()
+        self.tests = 0
+        self.region: Region | None = None
+
+    def get(self) -> Region:
+        if self.region is None or self.tests % 5 == 0:
+            self.open.close()
+            self.region = self.open.enter_context(region())
+        self.tests += 1
+        return self.region
+
+
+@pytest.fixture(scope="module")
+def regions() -> Iterator[Regions]:
+    made = Regions()
+    with made.open:
         yield made
+
+
+@pytest.fixture
+def here(regions: Regions) -> Region:
+    return regions.get()
 
 
 class Crash(BaseException):
@@ -562,7 +585,7 @@ def test_no_secret_and_no_name_is_stored_or_announced(here: Region) -> None:
     id = created.prescription.group.id
     here.activate(id)
     secret = here.accept(id, created.access_code).secret
-    here.dispense(id, secret, 90, identifier="D-1")
+    here.dispense(id, secret, 90, identifier="D-3")
     clinical = wiring.aws("dynamodb").scan(TableName=wiring.table_names().clinical)["Items"]
     assert created.access_code
     assert secret
@@ -580,7 +603,7 @@ def test_no_secret_and_no_name_is_stored_or_announced(here: Region) -> None:
 
 def test_records_come_back_as_they_were_written(here: Region) -> None:
     id, code = here.issued()
-    done = here.dispense(id, here.accept(id, code).secret, 45, identifier="D-1")
+    done = here.dispense(id, here.accept(id, code).secret, 45, identifier="D-2")
     stored = here.stored(id)
     assert replace(stored, claims=()) == done.prescription
     assert from_map(Group, json.loads(json.dumps(to_map(stored.group)))) == stored.group

@@ -170,7 +170,7 @@ def test_new_numbers_are_well_formed_and_differ() -> None:
 
 
 @given(st.text(alphabet="0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=19, max_size=19), st.data())
-def test_a_wrong_character_or_a_swap_is_noticed(body: str, data: st.DataObject) -> None:
+def test_a_wrong_character_is_noticed(body: str, data: st.DataObject) -> None:
     number = number_of(body)
     if number is None:
         return
@@ -178,8 +178,6 @@ def test_a_wrong_character_or_a_swap_is_noticed(body: str, data: st.DataObject) 
     other = data.draw(st.sampled_from("0123456789ABCDEFGHJKMNPQRSTVWXYZ"))
     changed = number[:place] + other + number[place + 1 :]
     assert is_well_formed(changed) is (changed == number)
-    swapped = number[:place] + number[place + 1] + number[place] + number[place + 2 :]
-    assert is_well_formed(swapped) is (swapped == number)
 
 
 def test_secrets_have_256_bits_and_only_they_open() -> None:

@@ -16,37 +16,13 @@ from passerelle.prescriptions.model import ClaimRecord, HistoryEvent, Line, Pres
 from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.service import SERVED
 from passerelle.prescriptions.transitions import STATES, Transitions
-from tests.prescribing import GROUP
+from tests.prescribing import GROUP, LINE
 
 STATUSES = {code: entry.statuses[0] for code, entry in CATALOGUE.items()}
 TABLE = Transitions(statuses=STATUSES)
 SERVED_ROWS = [row for row in TABLE.rows if set(row.operations) & set(SERVED)]
 NOW = 1_772_443_800_000
 TODAY = date(2026, 3, 2)
-
-LINE = Line(
-    number=1,
-    state="R",
-    version=3,
-    request_id="7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2t",
-    request="{}",
-    request_version=1,
-    product="s|61234567",
-    unit="",
-    is_substitutable=True,
-    is_declared_ordinary=True,
-    is_marked_secure=False,
-    fills=1,
-    per_fill=90,
-    total=90,
-    units_per_day="3",
-    valid_until=None,
-    fill_no=1,
-    remaining_fill=90,
-    remaining_total=90,
-    not_before=TODAY,
-    expires_on=date(2026, 6, 2),
-)
 
 
 def situation(line: Line, claims: tuple[ClaimRecord, ...] = (), **facts: Any) -> Situation:

@@ -46,7 +46,7 @@ from passerelle.errors import (
 )
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.outcome import render_outcome
-from passerelle.identifiers import split_resource_id
+from passerelle.identifiers import PATIENT_KEY
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 FHIR_JSON = "application/fhir+json"
@@ -357,8 +357,8 @@ def _negotiate(route: Route, call: Call) -> None:
 
 def _addressed(call: Call) -> Touched:
     """The patient that a refused request named by a resource id; nobody checked that it exists."""
-    split = split_resource_id(call.path.get("id", ""))
-    return Touched.of([split[0]] if split and split[0] else [])
+    key = call.path.get("id", "").partition("-")[0]
+    return Touched.of([key] if PATIENT_KEY.fullmatch(key) else [])
 
 
 def _header(event: Mapping[str, Any], wanted: str) -> str | None:

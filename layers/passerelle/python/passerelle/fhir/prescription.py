@@ -67,7 +67,6 @@ _DAYS = {"min": Fraction(1, 1440), "h": Fraction(1, 24), "d": Fraction(1), "wk":
 _BOUNDS = {"boundsDuration", "boundsPeriod"}
 # What a daily amount follows from.
 _COUNTED = {"frequency", "frequencyMax", "period", "periodUnit", "when", "timeOfDay"}
-_MAX_DIGITS = 15  # of a number that is no other one as a float
 _NOT_SIGNED = {"id", "meta", "text"}  # so that nothing beside the signed content is ever served
 # What the exchange gives, what it does not do yet, and what would turn the meaning of a line around.
 _NOT_TAKEN = {"groupIdentifier", "statusReason", "priorPrescription", "doNotPerform", "modifierExtension"}
@@ -253,6 +252,7 @@ def _order_line(request: Json, where: str) -> OrderLine:
     _check(request, expected_type="MedicationRequest", path=where)
     if request["status"] != "draft" or request["intent"] != "order":
         raise _invalid("a line is created with status draft and intent order", f"{where}.status")
+    _plain(request)
     for name in _NOT_TAKEN & request.keys():
         raise _invalid(f"{name} is not taken", f"{where}.{name}")
     requester = request.get("requester", {}).get("identifier", {})
@@ -468,10 +468,12 @@ def _request_status(line: Line) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Decimals as the floats that RFC 8785 knows: with at most 15 digits none of them is lost."""
+    """Decimals as the floats that RFC 8785 knows; raises RX-INVALID for one that would become another number."""
     if isinstance(value, Decimal):
-        is_whole = value.adjusted() < _MAX_DIGITS and value == value.to_integral_value()
-        return int(value) if is_whole else float(value)
+        nearest = float(value)
+        if Decimal(repr(nearest)) != value:
+            raise rx("RX-INVALID", "a number has more digits than the signed content can hold", issue="value")
+        return nearest
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, list) else value

@@ -15,7 +15,8 @@ from fractions import Fraction
 from passerelle.prescriptions.errors import rx
 
 MILLIONTHS = 1_000_000
-_MAX_DECIMALS = 6
+_DECIMALS = 6
+_LAST_DECIMAL = Decimal(1).scaleb(-_DECIMALS)
 _MAX_UNITS = 10**9  # of one quantity, and of all that a line allows: far above any treatment
 
 
@@ -36,10 +37,10 @@ def exact(value: Decimal) -> Fraction:
     """QA-PRECISION: a decimal of at most 6 places, from 0 to a billion; raises RX-INVALID for others."""
     if not 0 <= value <= _MAX_UNITS:
         raise rx("RX-INVALID", f"a quantity is from 0 to {_MAX_UNITS}", issue="value")
-    exponent = value.normalize().as_tuple().exponent
-    if not isinstance(exponent, int) or -exponent > _MAX_DECIMALS:
+    rounded = value.quantize(_LAST_DECIMAL)
+    if rounded != value:
         raise rx("RX-INVALID", "a quantity has at most 6 decimals", issue="value")
-    return Fraction(value)
+    return Fraction(rounded)
 
 
 def exact_dose(value: Decimal) -> Fraction:
@@ -56,7 +57,7 @@ def millionths(value: Decimal) -> int:
 
 def decimal_of(amount: int) -> Decimal:
     """An amount of the ledger in units, with no more digits than it has (90, not 90.000000 nor 9E+1)."""
-    return Decimal(amount).scaleb(-_MAX_DECIMALS).normalize() + 0
+    return Decimal(amount).scaleb(-_DECIMALS).normalize() + 0
 
 
 def units_per_day(doses: Sequence[Dose]) -> Fraction:

@@ -28,7 +28,6 @@ from passerelle.records.model import Draft, RecordVersion, StoredVersion, Subjec
 from passerelle.records.ports import RecordStore
 from passerelle.records.search import Query, matches, sort_bounds
 
-
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of bodies: a function answers with 6 MB at most
 
 
