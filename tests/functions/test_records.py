@@ -110,10 +110,16 @@ def test_gen_10_page_links_are_bound(exchange: Exchange, practice: Client, key: 
     assert practice.get(altered).status == 404
 
 
+def accesses(client: Client) -> list[Any]:
+    return [item for item in client.exchange.table("audit") if item["client_id"]["S"] == client.id]
+
+
 def test_idempotency_key_creates_once(practice: Client, key: str) -> None:
     content = examples.observation(key, code={"coding": [{"system": "urn:x", "code": "once"}]})
     headers = {"Idempotency_Key": "0f9c2d6e-5c1b-4a51-9c52-1e6b5a9f0002"}
+    before = len(accesses(practice))
     first, again = (practice.post("Observation", content, **headers) for _ in range(2))
+    assert len(accesses(practice)) == before + 2  # the repetition discloses, and is recorded
     assert (first.status, again.status) == (201, 201)
     assert first.body == again.body
     assert first.header("Location") == again.header("Location")

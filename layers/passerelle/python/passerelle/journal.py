@@ -7,16 +7,12 @@ outbox are one transaction. Each capability declares its changes as dataclasses 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from passerelle.access import Request
-from passerelle.errors import PasserelleError, Unavailable, Unprocessable
+from passerelle.access import Touched
 from passerelle.events import Event
-
-R = TypeVar("R")
 
 
 class Change:
@@ -41,13 +37,14 @@ class Answer(Change):
     """The result of a command sent with an Idempotency-Key, kept so that the same request again gets it again.
 
     `fingerprint` tells the same request from another one under the same key; `result` is the JSON form of what the
-    service returned (at most 300 kB).
+    service returned (at most 300 kB), `touched` what giving it again discloses.
     """
 
     client_id: str
     key: str
     fingerprint: str
     result: Mapping[str, Any]
+    touched: Touched
     expires_at: int  # epoch seconds
 
 
@@ -67,41 +64,3 @@ class Journal(Protocol):
         """
 
     def find_answer(self, client_id: str, key: str) -> Answer | None: ...
-
-
-ANSWER_KEPT = timedelta(days=30)
-
-
-def answer_of(request: Request, result: Mapping[str, Any]) -> tuple[Answer, ...]:
-    """The answer to keep for this request: none when it came without an Idempotency-Key."""
-    if request.idempotency_key is None:
-        return ()
-    return (
-        Answer(
-            client_id=request.caller.client_id,
-            key=request.idempotency_key,
-            fingerprint=request.fingerprint,
-            result=result,
-            expires_at=int((request.at + ANSWER_KEPT).timestamp()),
-        ),
-    )
-
-
-def once(journal: Journal, request: Request, run: Callable[[], R], restore: Callable[[Mapping[str, Any]], R]) -> R:
-    """Run a command; if it was run before under the same Idempotency-Key, return what it returned then.
-
-    The kept answer is looked up only when the command is refused or its key is taken, so that a first run pays
-    nothing. Raises Unprocessable when the key was used for another request.
-    """
-    try:
-        return run()
-    except (AlreadyAnsweredError, PasserelleError) as refusal:
-        key = request.idempotency_key
-        answer = journal.find_answer(request.caller.client_id, key) if key else None
-        if answer is None:
-            if isinstance(refusal, AlreadyAnsweredError):
-                raise Unavailable("the idempotency key is in use; repeat the same request") from refusal
-            raise
-        if answer.fingerprint != request.fingerprint:
-            raise Unprocessable("the idempotency key was used for another request") from None
-        return restore(answer.result)

@@ -69,7 +69,7 @@ class Wired(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer. `body` is a resource as a dict, stored bytes, or None; another `content_type` than FHIR sends bytes."""
+    """An answer. `body` is a resource as a dict, stored bytes or None; with another `content_type` it is raw bytes."""
 
     body: Mapping[str, Any] | bytes | None
     touched: Touched
@@ -128,7 +128,7 @@ Handler = Callable[[Call, Any], Reply]
 
 
 class FhirApp:
-    """A Lambda handler made of routes. `provide`, a function of `wiring` that keeps what it made, gives its services."""
+    """A Lambda handler made of routes. `provide`, a function of `wiring` which keeps what it made, gives services."""
 
     def __init__(self, name: str, *, provide: Callable[[], Wired]) -> None:
         self.name = name

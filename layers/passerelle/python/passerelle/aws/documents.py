@@ -56,7 +56,7 @@ class S3DocumentVault:
 
 @contextmanager
 def _own_retry_is_success() -> Iterator[None]:
-    """Take "it exists" for "it is stored": no id is used twice, so an attempt of ours was stored and its answer lost."""
+    """Take "it exists" for "it is stored": no id is used twice, so it was an attempt whose answer was lost."""
     try:
         yield
     except Fault as fault:

@@ -4,7 +4,7 @@ Each adapter registers how its changes are stored: `@actions_of.register` on a f
 names to actions. The items built here:
 
     clinical    O#<shard>             <ulid>     outbox: events, ttl             stream -> functions/relay
-    operations  I#<client>#<key>      I          kept answer: fingerprint, result, ttl
+    operations  I#<client>#<key>      I          kept answer: fingerprint, result, what it touches, ttl
 
 Outbox items live in their own partitions, so that a patient's collection holds records only.
 """
@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
+from passerelle.access import Touched
 from passerelle.audit.model import AuditRecord
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, put
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging, fits_one_transaction
@@ -98,6 +99,7 @@ class DynamoJournal:
             key=key,
             fingerprint=item["fingerprint"],
             result=json.loads(item["result"]),
+            touched=Touched(patients=tuple(item["patients"]), references=tuple(item["references"])),
             expires_at=item["ttl"],
         )
 
@@ -113,6 +115,8 @@ def _(change: Answer, tables: TableNames) -> Sequence[Action]:
         "SK": "I",
         "fingerprint": change.fingerprint,
         "result": json.dumps(change.result, separators=(",", ":")),
+        "patients": list(change.touched.patients),
+        "references": list(change.touched.references),
         "ttl": change.expires_at,
     }
     return [put(tables.operations, item, unless_exists=_taken)]

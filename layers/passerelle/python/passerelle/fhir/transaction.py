@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from passerelle.access import Interaction, Permission, Request, Touched
-from passerelle.audit.model import audit_of
+from passerelle.audit.commands import account_of, once
 from passerelle.documents.model import Content
 from passerelle.documents.service import DocumentService
 from passerelle.errors import Forbidden, Invalid, Stale, Unprocessable, Unsupported
@@ -25,7 +25,7 @@ from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.fhir.resource import ResourceDraft, instant
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import Blinder, new_resource_id, new_ulid
-from passerelle.journal import Announcement, Change, Journal, answer_of, once
+from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person
 from passerelle.patients.service import PatientService
@@ -261,11 +261,10 @@ class TransactionService:
         identities = [Announcement(id=new_ulid(request.at), events=(event,)) for event in work.events]
         self._journal.commit(
             [
-                *answer_of(request, kept),
                 *work.changes,
                 *identities,
                 *announced(request, versions),
-                *audit_of(request, Touched.of(work.people, work.touched)),
+                *account_of(request, Touched.of(work.people, work.touched), kept),
             ]
         )
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from passerelle.access import Request, Touched
+from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
 from passerelle.errors import Forbidden, Invalid, NotFound, Unprocessable
 from passerelle.identifiers import new_ulid
-from passerelle.journal import Journal, answer_of, once
+from passerelle.journal import Journal
 from passerelle.notifications.audience import filter_of, may_learn, may_subscribe, topic_named
 from passerelle.notifications.endpoint import parse_endpoint
 from passerelle.notifications.model import (
@@ -104,9 +105,8 @@ class SubscriptionService:
         kept: Mapping[str, Any] = {"id": id_}
         self._journal.commit(
             [
-                *answer_of(request, kept),
                 SubscriptionCreation(subscription=subscription),
-                *audit_of(request, _touched(subscription)),
+                *account_of(request, _touched(subscription), kept),
             ]
         )
         return subscription

@@ -12,13 +12,13 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from passerelle.access import Request, Touched
-from passerelle.audit.model import audit_of
+from passerelle.audit.commands import account_of, once
 from passerelle.consents.decision import may_see
 from passerelle.consents.model import Policy, RecordStatus
 from passerelle.errors import Forbidden, Invalid, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_patient_key, new_ulid
-from passerelle.journal import Announcement, Change, Journal, answer_of, once
+from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.model import Person, PersonChange, SourceRecordChange, Traits
 from passerelle.patients.names import normalised
 from passerelle.patients.ports import PatientIndex
@@ -135,10 +135,9 @@ class PatientService:
             try:
                 self._journal.commit(
                     [
-                        *answer_of(request, _kept(registered)),
                         *plan.changes,
                         Announcement(id=new_ulid(request.at), events=plan.events),
-                        *audit_of(request, Touched.of([registered.patient], [f"Patient/{registered.patient}"])),
+                        *account_of(request, _touched(registered), _kept(registered)),
                     ]
                 )
             except Stale:
@@ -274,6 +273,10 @@ class PatientService:
             return False
         system, _, value = claim.partition("|")
         return self._index.find_person_of(system, value) == person.key
+
+
+def _touched(registered: Registered) -> Touched:
+    return Touched.of([registered.patient], [f"Patient/{registered.patient}"])
 
 
 def _kept(registered: Registered) -> Mapping[str, Any]:

@@ -17,12 +17,12 @@ from functools import cache
 from typing import Any
 
 from passerelle.access import Request, Touched
-from passerelle.audit.model import audit_of
+from passerelle.audit.commands import account_of, once
 from passerelle.directory.model import Role
 from passerelle.errors import NotFound
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_resource_id, new_ulid, split_resource_id
-from passerelle.journal import Announcement, Change, Journal, answer_of, once
+from passerelle.journal import Announcement, Change, Journal
 from passerelle.prescriptions import history, lines, numbers, signature, validity
 from passerelle.prescriptions.errors import CATALOGUE, rx
 from passerelle.prescriptions.guards import Situation
@@ -186,11 +186,10 @@ class PrescriptionService:
         )
         self._journal.commit(
             [
-                *answer_of(request, outcome.to_map()),
                 PrescriptionCreated(prescription=outcome.prescription),
                 event,
                 _announced(request, group, ()),
-                *audit_of(request, _touched(group)),
+                *account_of(request, _touched(group), outcome.to_map()),
             ]
         )
         return outcome
@@ -552,9 +551,8 @@ class PrescriptionService:
         )
         self._journal.commit(
             [
-                *answer_of(request, outcome.to_map()),
                 *changes,
-                *audit_of(request, _touched(after.group, outcome.lines)),
+                *account_of(request, _touched(after.group, outcome.lines), outcome.to_map()),
             ]
         )
         return outcome

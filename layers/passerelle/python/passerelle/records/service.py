@@ -17,12 +17,12 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from passerelle.access import Request, Touched
-from passerelle.audit.model import audit_of
+from passerelle.audit.commands import account_of, once
 from passerelle.consents.decision import may_see
 from passerelle.errors import Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder, new_resource_id, new_ulid, split_resource_id
-from passerelle.journal import Announcement, Journal, answer_of, once
+from passerelle.journal import Announcement, Journal
 from passerelle.patients.model import Person
 from passerelle.records.model import Draft, RecordVersion, StoredVersion, Subject
 from passerelle.records.ports import RecordStore
@@ -280,10 +280,9 @@ class RecordService:
         patients = [change.patient] if change.patient else []
         self._journal.commit(
             [
-                *answer_of(request, _kept(written)),
                 change,
                 *announced(request, [change]),
-                *audit_of(request, Touched.of(patients, [written.reference])),
+                *account_of(request, Touched.of(patients, [written.reference]), _kept(written)),
             ]
         )
         return written
