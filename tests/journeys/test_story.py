@@ -179,6 +179,13 @@ def _dead_endpoint(exchange: Exchange) -> None:
     (item,) = [each for each in exchange.table("operations") if each["PK"]["S"].startswith("S#")]
     place = f"Subscription/{item['PK']['S'].removeprefix('S#')}"
     assert practice.get(place).json["status"] == "error"
+    (dead,) = [
+        each.ref for each in exchange.stack.resources.values() if each.ref.endswith(".fifo") and "Dead" in each.ref
+    ]
+    attributes = exchange.stack.client("sqs").get_queue_attributes(
+        QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    assert int(attributes["Attributes"]["ApproximateNumberOfMessages"]) >= 1
     assert practice.get(f"{place}/$status").status == 200
     assert practice.get(f"{place}/$events?eventsSinceNumber=1").json["entry"]
     assert practice.request("DELETE", place).status == 200

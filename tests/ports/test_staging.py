@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,8 @@ TABLES = TableNames(
     clinical="clinical", patients="patients", operations="operations", audit="audit", blinder=lambda: Blinder(b"k" * 32)
 )
 AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
-RECORDS = 60  # two items each: more than one transaction
+RECORDS = 7  # two items each
+CHUNK = 5  # so that a commit takes several transactions, as a large one does
 
 
 class Clock:
@@ -48,6 +50,10 @@ def client() -> Iterator[Any]:
             KeySchema=[{"AttributeName": "PK", "KeyType": "HASH"}, {"AttributeName": "SK", "KeyType": "RANGE"}],
         )
         yield made
+
+
+def staging_of(db: DynamoDb, now: Callable[[], float] = time.time) -> Staging:
+    return Staging(db, TABLES, now=now, chunk_actions=CHUNK)
 
 
 def version(number: int, version: int, text: str) -> dict[str, Any]:
@@ -86,10 +92,10 @@ SECOND = ({entry(n, 2)["SK"]: 2 for n in range(RECORDS - 1)}, 2 * RECORDS)
 
 def test_a_large_commit_is_seen_whole_and_leaves_no_mark(client: Any) -> None:
     db = DynamoDb(client)
-    Staging(db, TABLES).commit(first_versions(), [])
-    assert seen(Staging(db, TABLES), db) == FIRST
-    Staging(db, TABLES).commit(second_versions(), [])
-    assert seen(Staging(db, TABLES), db) == SECOND
+    staging_of(db).commit(first_versions(), [])
+    assert seen(staging_of(db), db) == FIRST
+    staging_of(db).commit(second_versions(), [])
+    assert seen(staging_of(db), db) == SECOND
     assert not [item for item in db.query_all("clinical", "P#k") if "x" in item or "n" in item]
 
 
@@ -119,7 +125,7 @@ class CrashingClient:
 
 def writes_of_a_commit(client: Any) -> int:
     counting = CrashingClient(client, 0, is_done=True)
-    Staging(DynamoDb(counting), TABLES).commit(first_versions(), [])
+    staging_of(DynamoDb(counting)).commit(first_versions(), [])
     return counting.writes
 
 
@@ -131,38 +137,38 @@ def test_a_crash_at_any_write_leaves_all_or_nothing(client: Any, is_done: bool) 
     for crash_at in range(1, total + 3):
         for item in list(db.query_all("clinical", "P#k")):
             client.delete_item(TableName="clinical", Key=dynamodb.to_attributes({"PK": item["PK"], "SK": item["SK"]}))
-        Staging(db, TABLES).commit(first_versions(), [])
+        staging_of(db).commit(first_versions(), [])
         clock = Clock()
-        crashing = Staging(DynamoDb(CrashingClient(client, crash_at, is_done=is_done)), TABLES, now=clock)
+        crashing = staging_of(DynamoDb(CrashingClient(client, crash_at, is_done=is_done)), clock)
         try:
             crashing.commit(second_versions(), [])
         except Crash:
             ended = False
         else:
             ended = True
-        before = seen(Staging(db, TABLES), db)
+        before = seen(staging_of(db), db)
         assert before in (FIRST, SECOND), f"crash at write {crash_at}"
         assert not ended or before == SECOND
         # Whoever comes next settles it, and what was visible does not change.
         clock.seconds += staging.LEASE_SECONDS + 1
         met = {item["x"] for item in db.query_all("clinical", "P#k") if "x" in item}
         for transaction in met:
-            Staging(db, TABLES, now=clock).recover(transaction)
-        assert seen(Staging(db, TABLES), db) == before
+            staging_of(db, clock).recover(transaction)
+        assert seen(staging_of(db), db) == before
         assert not [item for item in db.query_all("clinical", "P#k") if "x" in item]
 
 
 def test_a_live_transaction_is_not_aborted_by_who_meets_it(client: Any) -> None:
     clock = Clock()
     with pytest.raises(Crash):
-        Staging(DynamoDb(CrashingClient(client, 3, is_done=True)), TABLES, now=clock).commit(first_versions(), [])
+        staging_of(DynamoDb(CrashingClient(client, 3, is_done=True)), clock).commit(first_versions(), [])
     db = DynamoDb(client)
     transaction = next(item["x"] for item in db.query_all("clinical", "P#k"))
-    Staging(db, TABLES, now=clock).recover(transaction)
+    staging_of(db, clock).recover(transaction)
     assert [item for item in db.query_all("clinical", "P#k") if item.get("x") == transaction]
     with pytest.raises(StagedItemError):
-        Staging(db, TABLES, now=clock).commit(first_versions(), [])
-    assert seen(Staging(db, TABLES), db) == NOTHING
+        staging_of(db, clock).commit(first_versions(), [])
+    assert seen(staging_of(db), db) == NOTHING
 
 
 def test_a_lost_condition_of_the_flip_leaves_nothing(client: Any) -> None:
@@ -171,8 +177,8 @@ def test_a_lost_condition_of_the_flip_leaves_nothing(client: Any) -> None:
     db.write(put("clinical", taken))
     guard = put("clinical", taken, unless_exists=lambda _: Unavailable("taken"))
     with pytest.raises(Unavailable):
-        Staging(db, TABLES).commit(first_versions(), [guard])
-    assert seen(Staging(db, TABLES), db) == NOTHING
+        staging_of(db).commit(first_versions(), [guard])
+    assert seen(staging_of(db), db) == NOTHING
     assert not list(db.query_all("clinical", "P#k"))
 
 

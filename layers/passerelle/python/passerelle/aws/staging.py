@@ -64,10 +64,18 @@ class StagedRecord:
 
 
 class Staging:
-    """`now` gives epoch seconds; only leases depend on it."""
+    """`now` gives epoch seconds; only leases depend on it. `chunk_actions` is how many writes are staged at once."""
 
-    def __init__(self, dynamodb: DynamoDb, tables: Any, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        dynamodb: DynamoDb,
+        tables: Any,
+        *,
+        now: Callable[[], float] = time.time,
+        chunk_actions: int = MAX_ACTIONS,
+    ) -> None:
         self._dynamodb = dynamodb
+        self._chunk_actions = chunk_actions
         self._table: str = tables.clinical
         self._now = now
 
@@ -126,7 +134,7 @@ class Staging:
             )
         )
         try:
-            for chunk in _chunks(actions):
+            for chunk in self._chunks(actions):
                 self._dynamodb.transact(chunk)
             self._flip(transaction, with_flip)
         except Unavailable:
@@ -207,13 +215,25 @@ class Staging:
             return
         keys = [(pk, sk) for pk, sk in json.loads(zlib.decompress(item["keys"]))]
         marked = [each for each in self._dynamodb.get_many(self._table, keys).values() if each.get("x") == transaction]
-        for chunk in _chunks([self._settled(each, item["state"] == "committed") for each in marked]):
+        for chunk in self._chunks([self._settled(each, item["state"] == "committed") for each in marked]):
             try:
                 self._dynamodb.transact(chunk)
             except _LostLeaseError:
                 for action in chunk:
                     self._settle_one(action)
         self._dynamodb.write(update(self._table, _key(transaction), "REMOVE #keys", {}, names={"#keys": "keys"}))
+
+    def _chunks(self, actions: Sequence[Action]) -> Iterable[Sequence[Action]]:
+        chunk: list[Action] = []
+        size = 0
+        for action in actions:
+            size += action.cost_bytes()
+            if len(chunk) == self._chunk_actions or (chunk and size > MAX_TRANSACTION_BYTES):
+                yield chunk
+                chunk, size = [], action.cost_bytes()
+            chunk.append(action)
+        if chunk:
+            yield chunk
 
     def _settle_one(self, action: Action) -> None:
         try:
@@ -247,14 +267,3 @@ def _key_of(action: Action) -> Key:
 
 def fits_one_transaction(actions: Sequence[Action]) -> bool:
     return len(actions) <= MAX_ACTIONS and sum(action.cost_bytes() for action in actions) <= MAX_TRANSACTION_BYTES
-
-
-def _chunks(actions: Sequence[Action]) -> Iterable[Sequence[Action]]:
-    chunk: list[Action] = []
-    for action in actions:
-        if not fits_one_transaction([*chunk, action]):
-            yield chunk
-            chunk = []
-        chunk.append(action)
-    if chunk:
-        yield chunk
