@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from local.region import INS_TEST, RELIABILITY
+from passerelle.aws.dynamodb import measure
 from tests import examples
 from tests.exchange import Client, Exchange
 
@@ -32,6 +33,15 @@ def test_104_1_new_changed_identical(exchange: Exchange) -> None:
     read = exchange.client("practice").get(f"Patient/{created.json['id']}")
     assert read.json["address"] == [{"city": "Ailleurs"}]
     assert read.body == revised.body
+
+
+def test_104_7_creation_and_revision_are_told_apart(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    key = register(hospital, 13).json["id"]
+    register(hospital, 13, active=False)
+    register(hospital, 13, active=False)  # changes nothing, and is recorded all the same
+    records = [item for item in exchange.table("audit") if item.get("patient", {}).get("S") == key]
+    assert sorted(item["action"]["S"] for item in records) == ["C", "U", "U"]
 
 
 def test_104_1_idempotency_key_replays_the_answer(exchange: Exchange) -> None:
@@ -166,3 +176,21 @@ def test_keys_of_the_index_hold_no_trait(exchange: Exchange) -> None:
         place = f"{item['PK']['S']} {item['SK']['S']}".lower()
         for trait in ("muller", "müller", "anais", "2001-09-09", "20010909", "000010", "201099900001010"):
             assert trait not in place
+
+
+def test_a_search_that_is_too_broad_is_refused_with_advice(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    for number in range(102):
+        patient = {
+            "resourceType": "Patient",
+            "identifier": [{"system": examples.DOMAIN, "value": f"crowd-{number}"}],
+            "name": [{"family": f"FOULE{number}"}],
+            "birthDate": "1900-01-01",
+        }
+        assert hospital.put(f"Patient?identifier={examples.DOMAIN}|crowd-{number}", patient).status == 201
+    broad = hospital.get("Patient?birthdate=1900-01-01")
+    assert (broad.status, broad.json["issue"][0]["code"]) == (400, "too-costly")
+    assert hospital.get("Patient?birthdate=1900-01-01&family=foule101").json["total"] == 1
+    with measure() as spent:
+        assert hospital.get(f"Patient?identifier={examples.DOMAIN}|crowd-7").json["total"] == 1
+    assert 0 < spent.round_trips - 1 <= 5, spent.calls

@@ -148,9 +148,10 @@ def patient_service() -> PatientService:
 
     return PatientService(
         index=patient_index(),
-        store=FhirPatientStore(record_store(), identity_scheme()),
+        store=FhirPatientStore(record_store(), identity_scheme(), in_parallel),
         journal=journal(),
         national_identifier=identity_scheme().national_identifier,
+        in_parallel=in_parallel,
     )
 
 

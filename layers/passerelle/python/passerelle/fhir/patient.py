@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -15,7 +15,7 @@ from passerelle.fhir.search import parse_query
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person, Traits
 from passerelle.patients.service import PatientSearch, StoredPatient
-from passerelle.records.model import RecordVersion
+from passerelle.records.model import RecordVersion, StoredVersion
 from passerelle.records.ports import RecordStore
 from passerelle.records.search import Query, matches
 
@@ -89,32 +89,38 @@ def _traits(content: Mapping[str, Any], *, is_qualified: bool) -> Traits:
 class FhirPatientStore:
     """`patients.service.PatientStore`: source records as Patient resources in the record store."""
 
-    def __init__(self, store: RecordStore, scheme: IdentityScheme) -> None:
+    def __init__(self, store: RecordStore, scheme: IdentityScheme, in_parallel: Callable[..., tuple[Any, ...]]) -> None:
         self._store = store
         self._scheme = scheme
+        self._in_parallel = in_parallel
 
     def find(self, patient: str) -> StoredPatient | None:
         version = self._store.find_latest("Patient", patient)
-        if version is None or version.body is None:
+        return self._read(version) if version is not None else None
+
+    def matching(self, patients: Sequence[str], criteria: Query) -> Sequence[StoredPatient]:
+        """Two round trips, however many there are: all entries at once, then all bodies."""
+        if not patients:
+            return []
+        reads = self._in_parallel(*(lambda key=key: self._store.entries(key, "Patient") for key in patients))
+        keys = [(id, version) for entries in reads for id, version, entry in entries if matches(entry, criteria)]
+        versions = self._store.versions("Patient", keys)
+        found = [self._read(versions[key]) for key in keys if key in versions]
+        return [stored for stored in found if stored is not None]
+
+    def _read(self, version: StoredVersion) -> StoredPatient | None:
+        if version.body is None:
             return None
         content = fhir_json.loads(version.body)
         qualified = identity_status(content, self._scheme) == self._scheme.reliability["qualified"]
         return StoredPatient(
-            patient=patient,
+            patient=version.id,
             version=version.version,
             at=version.at,
             body=version.body,
             traits=_traits(content, is_qualified=qualified),
             sort_at=version.sort_at,
         )
-
-    def matching(self, patients: Sequence[str], criteria: Query) -> Sequence[StoredPatient]:
-        found = []
-        for patient in patients:
-            for _, _, entry in self._store.entries(patient, "Patient"):
-                if matches(entry, criteria) and (stored := self.find(patient)) is not None:
-                    found.append(stored)
-        return found
 
 
 def dmp_view(stored: StoredPatient, person: Person) -> dict[str, Any]:

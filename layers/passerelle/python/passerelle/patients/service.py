@@ -23,6 +23,7 @@ from passerelle.patients.model import Person, PersonChange, SourceRecordChange, 
 from passerelle.patients.names import normalised
 from passerelle.patients.ports import PatientIndex
 
+MAX_CANDIDATES = 100  # people compared in one search
 _RACES = 3  # attempts of a registration that another one of the same person overtakes
 
 
@@ -102,11 +103,13 @@ class PatientService:
         store: PatientStore,
         journal: Journal,
         national_identifier: Callable[[Traits], tuple[str, str] | None],
+        in_parallel: Callable[..., tuple[Any, ...]],
     ) -> None:
         self._index = index
         self._store = store
         self._journal = journal
         self._national_identifier = national_identifier
+        self._in_parallel = in_parallel
 
     # --- feed (ITI-104) -------------------------------------------------------------------------------------------
 
@@ -137,7 +140,7 @@ class PatientService:
                     [
                         *plan.changes,
                         Announcement(id=new_ulid(request.at), events=plan.events),
-                        *account_of(request, _touched(registered), _kept(registered)),
+                        *account_of(_as_done(request, registered), _touched(registered), _kept(registered)),
                     ]
                 )
             except Stale:
@@ -245,8 +248,8 @@ class PatientService:
     def find(self, request: Request, search: PatientSearch) -> list[tuple[StoredPatient, Person]]:
         """Source records of the people that match, visible to the caller, in a stable order.
 
-        Looks up by identifier, or by birth date with a prefix of the family name: never by a scan. Raises
-        Invalid (`required`) without either.
+        Looks up by identifier, or by birth date with a prefix of the family name: never by a scan. Raises Invalid
+        without either (`required`), and when too many people would have to be compared (`too-costly`).
         """
         if search.identifiers:
             keys = [key for each in search.identifiers for key in self._index.find_by_identifier(*each)]
@@ -254,12 +257,20 @@ class PatientService:
             keys = list(self._index.find_by_birth_date(search.birth_date, normalised(search.family)))
         else:
             raise Invalid("a search needs an identifier, or a birth date", code="required")
-        found = []
-        for stored in self._store.matching(sorted(dict.fromkeys(keys)), search.criteria):
-            person = self._index.find_person(stored.patient)
-            if person is not None and self._is_visible(request, person):
-                found.append((stored, person))
-        return found
+        candidates = sorted(dict.fromkeys(keys))
+        if len(candidates) > MAX_CANDIDATES:
+            raise Invalid(
+                "too many people were born that day: give three letters of the family name", code="too-costly"
+            )
+        found = self._store.matching(candidates, search.criteria)
+        if not found:
+            return []
+        people = self._in_parallel(*(lambda key=each.patient: self._index.find_person(key) for each in found))
+        return [
+            (stored, person)
+            for stored, person in zip(found, people, strict=True)
+            if person is not None and self._is_visible(request, person)
+        ]
 
     def _is_visible(self, request: Request, person: Person | None) -> bool:
         if person is None:
@@ -273,6 +284,11 @@ class PatientService:
             return False
         system, _, value = claim.partition("|")
         return self._index.find_person_of(system, value) == person.key
+
+
+def _as_done(request: Request, registered: Registered) -> Request:
+    """The request as its audit tells it: a conditional update that creates is a creation (contract 104-7)."""
+    return replace(request, action="C") if registered.is_new else request
 
 
 def _touched(registered: Registered) -> Touched:
