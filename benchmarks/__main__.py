@@ -6,6 +6,7 @@ time, times are medians. Units follow the size rules that AWS publishes; the aut
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from infra import synthesise
+from local import synthesis
 from local.exchange import Credentials, ExchangeClient
 from local.region import PARTICIPANTS
 from local.seed import seed
@@ -73,9 +74,9 @@ class Stopwatch:
 
 def main() -> None:
     console = Console(width=130)
-    with TemporaryDirectory() as folder, LocalStack() as local:
+    with TemporaryDirectory() as folder, Path(os.devnull).open("w") as log, LocalStack(log=log) as local:
         with console.status("bringing up the stack"):
-            local.bring_up(synthesise())
+            local.bring_up(synthesis.synthesise(Path(folder)))
             local.serve()
             from passerelle import wiring
 

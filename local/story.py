@@ -125,6 +125,7 @@ class Story:
     def _people(self) -> str:
         self._chapter = "2. A hospital registers a person, a practice finds them"
         local, patient = next(iter(people("urn:oid:2.999.1")))
+        patient["telecom"] = [{"system": "phone", "value": f"+33 9 99 {uuid.uuid4().int % 1_000_000:06d}"}]
         self._call(
             "register (ITI-104)",
             "hospital-a",
