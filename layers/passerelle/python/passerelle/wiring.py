@@ -358,8 +358,8 @@ class DispatchWiring:
     now: Callable[[], datetime] = now
 
 
-@cache
 def dispatch() -> DispatchWiring:
+    """A new Dispatcher each time: what it reads holds for one batch."""
     from passerelle.aws.notifications import envelope_event
     from passerelle.notifications.dispatch import Dispatcher
 

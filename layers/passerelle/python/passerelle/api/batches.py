@@ -31,7 +31,7 @@ RecordHandler = Callable[[Mapping[str, Any], Any], None]
 
 
 class BatchApp:
-    """A Lambda handler of batches. `provide`, a function of `wiring`, gives its services."""
+    """A Lambda handler of batches. `provide`, a function of `wiring`, gives the services, once for each batch."""
 
     def __init__(self, name: str, *, source: Source, provide: Callable[[], Any]) -> None:
         self.name = name
@@ -52,7 +52,10 @@ class BatchApp:
         # A batch that failed as a whole is answered like any other, not raised: Lambda would log the records'
         # errors.
         processor.raise_on_entire_batch_failure = False
-        response = process_partial_response(event=event, record_handler=self._guarded, processor=processor)
+        wired = self._provide()
+        response = process_partial_response(
+            event=event, record_handler=lambda record: self._guarded(record, wired), processor=processor
+        )
         return dict(response)
 
     def _processor(self) -> BatchProcessor:
@@ -64,11 +67,11 @@ class BatchApp:
             case "fifo queue":
                 return SqsFifoPartialProcessor(skip_group_on_error=True)
 
-    def _guarded(self, record: Any) -> None:
+    def _guarded(self, record: Any, wired: Any) -> None:
         """Serve one record; log a failure by class and place, no word of the record."""
         assert self._serve is not None
         try:
-            self._serve(record.raw_event, self._provide())
+            self._serve(record.raw_event, wired)
         except Exception as failure:
             cause = failure.__cause__
             self._log.warning(

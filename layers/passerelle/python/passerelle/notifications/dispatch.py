@@ -7,31 +7,41 @@ repeated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
 from passerelle.notifications.audience import concerns, may_learn, topics_of
+from passerelle.notifications.model import Interest
 from passerelle.notifications.ports import NotificationPorts
+from passerelle.patients.model import Person
 
 
 class Dispatcher:
+    """Serves one batch: who a patient's person is, and who asked to be told, is read once for all its events.
+
+    Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
+    for any of them; whether the subscriber may still know is asked again at delivery.
+    """
+
     def __init__(self, ports: NotificationPorts) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
         self._clients = ports.clients
         self._people = ports.people
+        self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
 
     def dispatch(self, event: Event, at: datetime) -> None:
         """Number the event for each subscription and order its delivery.
 
         A failure for one subscription does not keep the event from the others; it is raised at the end.
         """
-        person = self._people.find_person(event.patient) if event.patient else None
+        person, interests = self._concerned(event)
         members = person.members if person else ()
         failure: PasserelleError | None = None
-        for interest in self._subscriptions.interests(topics_of(event), members):
+        for interest in interests:
             if not concerns(interest, event, members, at):
                 continue
             try:
@@ -45,3 +55,12 @@ class Dispatcher:
                 failure = error
         if failure is not None:
             raise failure
+
+    def _concerned(self, event: Event) -> tuple[Person | None, Sequence[Interest]]:
+        """The person of the event, and all that was asked for about it on its topics."""
+        topics = tuple(topics_of(event))
+        if (event.patient, topics) not in self._read:
+            person = self._people.find_person(event.patient) if event.patient else None
+            interests = self._subscriptions.interests(topics, person.members if person else ())
+            self._read[event.patient, topics] = person, interests
+        return self._read[event.patient, topics]
