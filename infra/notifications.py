@@ -17,6 +17,7 @@ from infra.functions import Queue as QueueTrigger
 from infra.keys import Keys
 from infra.settings import StageSettings
 from passerelle.aws.bus import SOURCE
+from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 
 EVERYTHING = {"source": [SOURCE]}
 _KEPT_DEAD = Duration.days(14)  # the longest that SQS offers
@@ -25,7 +26,6 @@ _KEPT_DEAD = Duration.days(14)  # the longest that SQS offers
 class Notifications(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, settings: StageSettings, keys: Keys) -> None:
         super().__init__(scope, construct_id)
-        self._settings = settings
         self._key = keys.operations
         self.dead: dict[str, sqs.Queue] = {}
         # Not events.EventBus and Archive: with a key, they tie bus and key into a circle.
@@ -67,7 +67,7 @@ class Notifications(Construct):
             retention_period=Duration.days(4),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self._dead_letter_queue(name, fifo=fifo),
-                max_receive_count=self._settings.max_receive_count,
+                max_receive_count=MAX_DELIVERY_ATTEMPTS,
             ),
             fifo=True if fifo else None,
             content_based_deduplication=False if fifo else None,

@@ -28,7 +28,6 @@ class StageSettings:
     requests_per_address: int  # from one IP address in five minutes; then WAF refuses
     object_lock_days: int | None  # nobody deletes a document version before; None: Object Lock without a period
     archive_days: int  # events can be replayed for as long
-    max_receive_count: int = 6  # a message is tried as often before it goes to the dead-letter queue
     domain: Domain | None = None
 
     @property
