@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.exchange import Exchange
@@ -22,6 +23,10 @@ os.environ.update(
     AWS_EC2_METADATA_DISABLED="true",
     POWERTOOLS_LOG_LEVEL="INFO",
 )
+
+# How fast a machine is says nothing about the code: timings live in benchmarks.
+settings.register_profile("passerelle", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("passerelle")
 
 ROOT = Path(__file__).resolve().parent.parent
 

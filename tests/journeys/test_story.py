@@ -26,7 +26,7 @@ _function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function
 _MEETS = {("clinical", "dynamodb:BatchGetItem")}
 _SETTLES = {("clinical", "dynamodb:DeleteItem"), ("clinical", "dynamodb:UpdateItem")}
 UNSEEN: Mapping[str, set[tuple[str, str]]] = {
-    "patients": _MEETS | _SETTLES,
+    "patients": _SETTLES,
     "directory": _MEETS,
     "prescriptions": _MEETS | {("clinical", "dynamodb:DeleteItem")},
 }
