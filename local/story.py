@@ -259,7 +259,10 @@ class Story:
         self._chapter = "7. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
-        self._call("another's record", "patient-1", "GET", "Patient/0000000000000000", (404,))
+        local, other = list(people("urn:oid:2.999.1"))[NUMBER]
+        place = f"Patient?identifier=urn:oid:2.999.1|{local}"
+        stranger = self._call("register somebody else", "hospital-a", "PUT", place, (200, 201), other).json()["id"]
+        self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
         self._call("no scope", "auditor", "GET", f"Patient/{patient}", (403,))
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 

@@ -22,8 +22,7 @@ def register(call: Call, wired: wiring.PatientsWiring) -> Reply:
     )
     headers = version_headers(registered.version, stored.at)
     headers["Location"] = f"{call.request.base_url}/Patient/{registered.patient}/_history/{registered.version}"
-    touched = COMMITTED if registered.is_changed else Touched.of([stored.patient], [f"Patient/{stored.patient}"])
-    return Reply(status=201 if registered.is_new else 200, body=stored.body, headers=headers, touched=touched)
+    return Reply(status=201 if registered.is_new else 200, body=stored.body, headers=headers, touched=COMMITTED)
 
 
 @app.read("Patient", transaction="ITI-78")

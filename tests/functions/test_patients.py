@@ -47,13 +47,27 @@ def test_104_7_creation_and_revision_are_told_apart(exchange: Exchange) -> None:
 def test_104_1_idempotency_key_replays_the_answer(exchange: Exchange) -> None:
     hospital = exchange.client("hospital-a")
     local, patient = examples.patient(19)
+    place = f"Patient?identifier={examples.DOMAIN}|{local}"
     key = {"Idempotency_Key": "0f9c2d6e-5c1b-4a51-9c52-1e6b5a9f0001"}
-    first = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", patient, **key)
-    again = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", patient, **key)
-    assert (first.status, again.status) == (201, 200)  # the identical content changes nothing, key or not
-    other = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", {**patient, "active": False}, **key)
+    first = hospital.put(place, patient, **key)
+    assert (first.status, first.header("ETag")) == (201, 'W/"1"')
+    assert hospital.put(place, {**patient, "active": False}).header("ETag") == 'W/"2"'
+    again = hospital.put(place, patient, **key)  # a late repetition does not undo what came after it
+    assert (again.status, again.header("ETag"), again.body) == (201, 'W/"1"', first.body)
+    assert hospital.get(f"Patient/{first.json['id']}").json["active"] is False
+    other = hospital.put(place, {**patient, "gender": "other"}, **key)
     assert other.status == 422
-    assert hospital.get(f"Patient/{first.json['id']}").json["active"] is True
+
+
+def test_104_1_a_repetition_of_what_changed_nothing_changes_nothing(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    local, patient = examples.patient(20)
+    place = f"Patient?identifier={examples.DOMAIN}|{local}"
+    hospital.put(place, patient)
+    assert hospital.put(place, patient, Idempotency_Key="unchanged").header("ETag") == 'W/"1"'
+    assert hospital.put(place, {**patient, "active": False}).header("ETag") == 'W/"2"'
+    assert hospital.put(place, patient, Idempotency_Key="unchanged").header("ETag") == 'W/"1"'
+    assert hospital.put(place, patient, Idempotency_Key="another").header("ETag") == 'W/"3"'
 
 
 @pytest.mark.parametrize(

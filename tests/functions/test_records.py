@@ -6,7 +6,9 @@ import hashlib
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
+from passerelle import wiring
 from passerelle.aws.dynamodb import measure
 from tests import examples
 from tests.exchange import Client, Exchange
@@ -270,3 +272,31 @@ def test_round_trips_before_the_answer(exchange: Exchange, practice: Client, key
         with measure() as spent:
             assert attempt().status in (200, 201)
         assert 0 < spent.round_trips - authorizer <= ceiling, spent.calls
+
+
+def test_balp_10_an_audit_outage_is_an_outage(exchange: Exchange, practice: Client, key: str) -> None:
+    """Law 5: no health data leaves, and nothing is stored, while accesses cannot be recorded."""
+    place = f"Observation/{practice.post('Observation', examples.observation(key)).json['id']}"
+    audit_table = exchange.stack.environment["AUDIT_TABLE"].encode()
+
+    def unreachable(params: dict[str, Any], **_: Any) -> None:
+        body = params["body"]
+        if audit_table in (body if isinstance(body, bytes) else str(body).encode()):
+            raise EndpointConnectionError(endpoint_url="https://audit")
+
+    events = wiring.aws("dynamodb").meta.events
+    total = practice.get(f"Observation?patient={key}").json["total"]
+    events.register("before-call.dynamodb.*", unreachable)
+    try:
+        for answer in (
+            practice.get(place),
+            practice.get(f"Observation?patient={key}"),
+            practice.get("Observation/" + "0" * 43),
+            practice.post("Observation", examples.observation(key)),
+            practice.request("DELETE", place),
+        ):
+            assert (answer.status, answer.json["issue"][0]["code"]) == (503, "transient")
+            assert key not in answer.body.decode()
+    finally:
+        events.unregister("before-call.dynamodb.*", unreachable)
+    assert practice.get(f"Observation?patient={key}").json["total"] == total

@@ -98,6 +98,10 @@ class FhirPatientStore:
         version = self._store.find_latest("Patient", patient)
         return self._read(version) if version is not None else None
 
+    def find_version(self, patient: str, version: int) -> StoredPatient | None:
+        found = self._store.find_version("Patient", patient, version)
+        return self._read(found) if found is not None else None
+
     def matching(self, patients: Sequence[str], criteria: Query) -> Sequence[StoredPatient]:
         """Two round trips, however many there are: all entries at once, then all bodies."""
         if not patients:

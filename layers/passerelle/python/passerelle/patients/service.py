@@ -42,7 +42,7 @@ class PatientDraft(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPatient:
-    """The current version of a source record."""
+    """A version of a source record."""
 
     patient: str
     version: int
@@ -91,6 +91,8 @@ class PatientStore(Protocol):
 
     def find(self, patient: str) -> StoredPatient | None: ...
 
+    def find_version(self, patient: str, version: int) -> StoredPatient | None: ...
+
     def matching(self, patients: Sequence[str], criteria: Any) -> Sequence[StoredPatient]:
         """The current versions, in the order given, that meet the remaining criteria of a search."""
 
@@ -124,7 +126,7 @@ class PatientService:
         registered = once(
             self._journal, request, lambda: self._register(request, identifier, draft), lambda kept: Registered(**kept)
         )
-        stored = self._store.find(registered.patient)
+        stored = self._store.find_version(registered.patient, registered.version)
         if stored is None:
             raise NotFound()
         return registered, stored
@@ -134,6 +136,8 @@ class PatientService:
             plan = self.plan(request, draft, identifier=identifier)
             registered = plan.registered
             if not registered.is_changed:
+                # Kept all the same: repeated later, it must not undo what others changed meanwhile.
+                self._journal.commit(account_of(request, _touched(registered), _kept(registered)))
                 return registered
             try:
                 self._journal.commit(
