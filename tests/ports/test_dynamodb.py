@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,3 +185,23 @@ def test_sizes_follow_the_published_rules() -> None:
     assert size_bytes({"b": {"BOOL": True}, "z": {"NULL": True}}) == 4
     assert size_bytes({"l": {"L": [{"S": "ab"}]}}) == 1 + 3 + 1 + 2
     assert size_bytes({"m": {"M": {"k": {"B": b"abc"}}}}) == 1 + 3 + 1 + 1 + 3
+
+
+def test_an_adapter_is_found_by_the_capability_of_the_change() -> None:
+    """In a process that imported the journal alone; and what no adapter stores is an error."""
+    program = """
+from datetime import UTC, datetime
+from passerelle.aws.journal import TableNames, actions_of
+from passerelle.journal import Change
+from passerelle.records.model import IdentifierClaim
+tables = TableNames(clinical="c", patients="p", operations="o", audit="a", blinder=None)
+assert len(actions_of(IdentifierClaim(token="t", type="DocumentReference", id="x"), tables)) == 1
+class Unknown(Change): ...
+Unknown.__module__ = "passerelle.records.model"
+try:
+    actions_of(Unknown(), tables)
+except TypeError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"

@@ -1,7 +1,6 @@
 """The journal on DynamoDB: every change of a commit in one TransactWriteItems.
 
-Each adapter registers how its changes are stored: `@actions_of.register` on a function from the change and the table
-names to actions. The items built here:
+Each adapter registers how the changes of its capability are stored (`actions_of`). The items built here:
 
     clinical    O#<shard>             <ulid>     outbox: events, ttl             stream -> functions/relay
     operations  I#<client>#<key>      I          kept answer: fingerprint, result, what it touches, ttl
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
+from importlib import import_module
 from typing import Any
 
 from passerelle.access import Touched
@@ -46,8 +46,18 @@ class TableNames:
 
 @singledispatch
 def actions_of(change: Change, tables: TableNames) -> Sequence[Action]:
-    """The transaction actions that store a change."""
-    raise TypeError(f"no adapter stores {type(change).__name__}")
+    """The transaction actions that store a change.
+
+    Changes of `passerelle.<capability>` are stored by `passerelle.aws.<capability>`, which registers them when it is
+    imported: here, if nobody needed it before.
+    """
+    kind = type(change)
+    capability = kind.__module__.split(".")[1]
+    import_module(f"passerelle.aws.{capability}")
+    registered = actions_of.dispatch(kind)
+    if registered is actions_of.dispatch(Change):
+        raise TypeError(f"no adapter stores {kind.__name__}")
+    return registered(change, tables)
 
 
 @singledispatch

@@ -53,13 +53,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A version that a command made."""
+    """A version that a command made; `body` is not there when the command was run before, and only repeated."""
 
     type: str
     id: str
     version: int
     at: datetime
     is_new: bool
+    body: bytes | None = None
 
     @property
     def reference(self) -> str:
@@ -177,6 +178,8 @@ class RecordService:
 
     def written_body(self, written: Written) -> bytes | None:
         """The version that a command just made, as stored."""
+        if written.body is not None:
+            return written.body
         found = self._store.find_version(written.type, written.id, written.version)
         return found.body if found else None
 
@@ -276,7 +279,9 @@ class RecordService:
         return current, person
 
     def _commit(self, request: Request, change: RecordVersion, *, is_new: bool) -> Written:
-        written = Written(type=change.type, id=change.id, version=change.version, at=change.at, is_new=is_new)
+        written = Written(
+            type=change.type, id=change.id, version=change.version, at=change.at, is_new=is_new, body=change.body
+        )
         patients = [change.patient] if change.patient else []
         self._journal.commit(
             [
