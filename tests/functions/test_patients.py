@@ -208,3 +208,41 @@ def test_a_search_that_is_too_broad_is_refused_with_advice(exchange: Exchange) -
     with measure() as spent:
         assert hospital.get(f"Patient?identifier={examples.DOMAIN}|crowd-7").json["total"] == 1
     assert 0 < spent.round_trips - 1 <= 5, spent.calls
+
+
+def identified(number: int, domain: str, ins_value: str, status: str = "QUAL") -> tuple[str, dict[str, Any]]:
+    local, patient = examples.patient(number, domain=domain)
+    patient["identifier"][0]["value"] = ins_value
+    patient["extension"][0]["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] = status
+    return f"Patient?identifier={domain}|{local}", patient
+
+
+def linked(exchange: Exchange, key: str) -> list[str]:
+    (item,) = [
+        each for each in exchange.table("clinical") if (each["PK"]["S"], each["SK"]["S"]) == (f"P#{key}", "c#PERSON")
+    ]
+    return sorted(member["S"] for member in item["members"]["L"])
+
+
+@pytest.mark.parametrize("by_way_of", [[], ["VALI"]], ids=["at-once", "through-an-unqualified-identity"])
+def test_ins_10_two_national_identifiers_never_meet(exchange: Exchange, by_way_of: list[str]) -> None:
+    """A source corrects the INS of one record: it leaves the person, and joins again when it is corrected back."""
+    one, other = f"1{len(by_way_of)}5069900000101", f"1{len(by_way_of)}5069900000202"
+    a, b = exchange.client("hospital-a"), exchange.client("hospital-b")
+    number = 14 + len(by_way_of)
+    at_a = a.put(*identified(number, "urn:oid:2.999.1", one)).json["id"]
+    at_b = b.put(*identified(number, "urn:oid:2.999.2", one)).json["id"]
+    assert linked(exchange, at_a) == linked(exchange, at_b) == sorted([at_a, at_b])
+    for status in by_way_of:
+        assert b.put(*identified(number, "urn:oid:2.999.2", one, status)).status == 200
+        assert (linked(exchange, at_a), linked(exchange, at_b)) == ([at_a], [at_b])
+    assert b.put(*identified(number, "urn:oid:2.999.2", other)).status == 200
+    assert (linked(exchange, at_a), linked(exchange, at_b)) == ([at_a], [at_b])
+    assert exchange.client("laboratory").post("Observation", examples.observation(at_a)).status == 201
+    assert exchange.client("practice").get(f"Observation?patient={at_b}").json["total"] == 0
+    # Alone with the second identifier, it is corrected back; who comes next with either finds the right person.
+    assert b.put(*identified(number, "urn:oid:2.999.2", one)).status == 200
+    assert linked(exchange, at_a) == sorted([at_a, at_b])
+    newcomer = exchange.client("practice")
+    at_practice = newcomer.put(*identified(number, "urn:oid:2.999.3", other)).json["id"]
+    assert linked(exchange, at_practice) == [at_practice]

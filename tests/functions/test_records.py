@@ -263,6 +263,7 @@ def test_round_trips_before_the_answer(exchange: Exchange, practice: Client, key
     authorizer = 1
     for ceiling, attempt in (
         (2, lambda: practice.get(place)),
+        (2, lambda: practice.get(f"Patient/{key}")),
         (2, lambda: practice.get(f"{place}/_history/1")),
         (3, lambda: practice.get(f"Observation?patient={key}&_count=2")),
         (2, lambda: practice.post("Observation", examples.observation(key))),
@@ -300,3 +301,17 @@ def test_balp_10_an_audit_outage_is_an_outage(exchange: Exchange, practice: Clie
     finally:
         events.unregister("before-call.dynamodb.*", unreachable)
     assert practice.get(f"Observation?patient={key}").json["total"] == total
+
+
+def test_a_submission_may_name_its_patient_in_two_ways(exchange: Exchange) -> None:
+    """By two source records of one person: it is still about one patient."""
+    at_a = register(exchange.client("hospital-a"), 16).json["id"]
+    at_b = register(exchange.client("hospital-b"), 16, domain="urn:oid:2.999.2").json["id"]
+    bundle = examples.submission(f"Patient/{at_a}", unique="urn:oid:2.999.1.77.6")
+    bundle["entry"][1]["resource"]["subject"] = {"reference": f"Patient/{at_b}"}
+    assert exchange.client("hospital-a").post("", bundle).status == 200
+    stranger = register(exchange.client("hospital-a"), 17).json["id"]
+    bundle = examples.submission(f"Patient/{at_a}", unique="urn:oid:2.999.1.77.7")
+    bundle["entry"][1]["resource"]["subject"] = {"reference": f"Patient/{stranger}"}
+    refused = exchange.client("hospital-a").post("", bundle)
+    assert (refused.status, refused.json["issue"][0]["code"]) == (422, "business-rule")

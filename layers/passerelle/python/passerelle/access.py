@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from passerelle.errors import Forbidden
+
 Interaction = Literal["c", "r", "u", "d", "s"]
 
 _SMART = re.compile(r"(?P<context>system|user|patient)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<rights>c?r?u?d?s?)")
@@ -71,6 +73,15 @@ class Scopes:
 
     def __str__(self) -> str:
         return " ".join(sorted(self.values))
+
+
+def insufficient_scope(*, expression: str | None = None) -> Forbidden:
+    """The refusal of a valid token whose scope does not cover the request, or one entry of it (contract GEN-14)."""
+    return Forbidden(
+        "the token's scope does not cover this request",
+        expression=expression,
+        headers={"WWW-Authenticate": 'Bearer realm="passerelle", error="insufficient_scope"'},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,13 +28,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from aws_lambda_powertools import Logger
 
-from passerelle.access import Caller, Interaction, Permission, Request, Scopes, Touched
+from passerelle.access import Caller, Interaction, Permission, Request, Scopes, Touched, insufficient_scope
 from passerelle.api.routes import BASE, Action, Route
 from passerelle.audit.model import audit_of
 from passerelle.audit.ports import AuditTrail
 from passerelle.errors import (
     Fault,
-    Forbidden,
     Invalid,
     NotAcceptable,
     NotFound,
@@ -331,14 +330,6 @@ def _caller(event: Mapping[str, Any]) -> Caller:
 def _authorise(route: Route, caller: Caller) -> None:
     if route.permission is not None and not caller.scopes.permits(route.permission):
         raise insufficient_scope()
-
-
-def insufficient_scope() -> Forbidden:
-    """The refusal of a valid token whose scope does not cover the request (contract GEN-14)."""
-    return Forbidden(
-        "the token's scope does not cover this request",
-        headers={"WWW-Authenticate": 'Bearer realm="passerelle", error="insufficient_scope"'},
-    )
 
 
 def _negotiate(route: Route, call: Call) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from passerelle.access import Interaction, Permission, Request, Touched
+from passerelle.access import Interaction, Permission, Request, Touched, insufficient_scope
 from passerelle.audit.commands import account_of, once
 from passerelle.documents.model import Content
 from passerelle.documents.service import DocumentService
-from passerelle.errors import Forbidden, Invalid, Stale, Unprocessable, Unsupported
+from passerelle.errors import Invalid, Stale, Unprocessable, Unsupported
 from passerelle.events import Event
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, parse_transaction
 from passerelle.fhir.index import RECORD_TYPES
@@ -103,7 +103,7 @@ class TransactionService:
         work = _Work(request)
         self._register_people(work, entries)
         self._give_ids(work, entries)
-        if level is not None and len(work.people) > 1:
+        if level is not None and len({person.key for person in work.people.values()}) > 1:
             raise Unprocessable("a submission is about one patient", expression="Bundle.entry")
         self._store_resources(work, entries)
         results = [work.results[entry.path] for entry in entries]
@@ -120,17 +120,13 @@ class TransactionService:
                 raise Unsupported(
                     "this interaction is not offered in a transaction", expression=f"{entry.path}.request"
                 )
-            if kind not in RECORD_TYPES and kind not in ("Binary", "Patient"):
+            if kind not in RECORD_TYPES and kind != "Binary":
                 raise Unprocessable(
                     "this resource type is not kept", code="not-supported", expression=f"{entry.path}.resource"
                 )
             right: Interaction = "c" if entry.method == "POST" else "u"
             if not scopes.permits(Permission(resource=kind, interaction=right, transactions=of)):
-                raise Forbidden(
-                    "the token's scope does not cover this entry",
-                    expression=entry.path,
-                    headers={"WWW-Authenticate": 'Bearer realm="passerelle", error="insufficient_scope"'},
-                )
+                raise insufficient_scope(expression=entry.path)
 
     # --- people first: the record that everything else belongs to -------------------------------------------------
 
@@ -187,7 +183,7 @@ class TransactionService:
             status="201 Created" if is_new else "200 OK",
             location=f"{reference}/_history/{version}",
             etag=f'W/"{version}"',
-            last_modified=instant(work.request.at),
+            last_modified=instant(work.request.at) if is_new else None,
         )
         if entry.full_url:
             work.references[entry.full_url] = reference

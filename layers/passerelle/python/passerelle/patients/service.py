@@ -179,7 +179,7 @@ class PatientService:
             unchanged = Registered(patient=owner, version=before.version, is_new=False, is_changed=False)
             return Plan(registered=unchanged, person=person, changes=(), events=())
         patient = owner or new_patient_key()
-        person_changes, person = self._linked(request, patient, traits, is_new=owner is None)
+        person_changes, person = self._linked(request, patient, before.traits if before else None, traits)
         version = before.version + 1 if before else 1
         event = Event(
             name=EventName.IDENTITY_CHANGED,
@@ -213,28 +213,32 @@ class PatientService:
         return person
 
     def _linked(
-        self, request: Request, patient: str, traits: Traits, *, is_new: bool
+        self, request: Request, patient: str, before: Traits | None, after: Traits
     ) -> tuple[list[PersonChange], Person]:
-        """The person that the record belongs to once stored, and the link changes that this takes."""
-        national = self._national_identifier(traits)
+        """The person that the record belongs to once stored, and the link changes that this takes.
+
+        A record belongs to the person whom its qualified national identifier names, and is alone without one: when the
+        identifier changes or is no longer qualified, the record leaves, so that two identifiers never meet (INS-10).
+        """
+        national = self._national_identifier(after)
+        was = self._national_identifier(before) if before else None
+        current = self.person_of(patient) if before else None
+        if current is not None and national == was:
+            return [], current
         known = self._index.find_person_of(*national) if national else None
         status = RecordStatus.OPEN if national else RecordStatus.ABSENT
-        alone = Person(
-            key=new_patient_key(), members=(patient,), policy=Policy(status=status, since=request.at), revision=1
-        )
-        current = None if is_new else self.person_of(patient)
-        if current is not None and (known is None or known == current.key):
-            if national and current.policy.status is RecordStatus.ABSENT:
-                opened = replace(current, policy=Policy(status=status, since=request.at), revision=current.revision + 1)
-                return [PersonChange(before=current, after=opened)], opened
-            return [], current
+        policy = Policy(status=status, since=request.at)
+        if current is not None and was is None and known is None:
+            opened = replace(current, policy=policy, revision=current.revision + 1)
+            return [PersonChange(before=current, after=opened)], opened
         changes = []
         if current is not None:
             left = tuple(member for member in current.members if member != patient)
-            after = replace(current, members=left, revision=current.revision + 1)
-            changes.append(PersonChange(before=current, after=after))
+            after_leaving = replace(current, members=left, revision=current.revision + 1)
+            changes.append(PersonChange(before=current, after=after_leaving))
         target = self._index.find_links(known) if known else None
         if target is None:
+            alone = Person(key=new_patient_key(), members=(patient,), policy=policy, revision=1)
             return [*changes, PersonChange(before=None, after=alone)], alone
         joined = replace(target, members=(*target.members, patient), revision=target.revision + 1)
         return [*changes, PersonChange(before=target, after=joined)], joined
@@ -243,11 +247,11 @@ class PatientService:
 
     def read(self, request: Request, patient: str) -> StoredPatient:
         """The source record, if it exists for this caller; raises NotFound."""
-        person = self._index.find_person(patient)
-        found = self._store.find(patient)
+        person, found = self._in_parallel(lambda: self._index.find_person(patient), lambda: self._store.find(patient))
         if found is None or not self._is_visible(request, person):
             raise NotFound()
-        return found
+        read: StoredPatient = found
+        return read
 
     def find(self, request: Request, search: PatientSearch) -> list[tuple[StoredPatient, Person]]:
         """Source records of the people that match, visible to the caller, in a stable order.
