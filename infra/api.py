@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import Aws, Duration, RemovalPolicy, Size
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as certificates
 from aws_cdk import aws_lambda as lambda_
@@ -18,9 +18,10 @@ from constructs import Construct
 
 from infra.findings import accept
 from infra.firewall import Firewall
-from infra.gateway_responses import GATEWAY_RESPONSES, literal_template
+from infra.gateway_responses import GATEWAY_RESPONSES
 from infra.keys import Keys
 from infra.logs import log_group
+from infra.metadata import CHOICE, MEDIA_TYPES, XML_STATUS, json_template, xml_template
 from infra.routes import Endpoint
 from infra.settings import Domain, StageSettings
 from passerelle.api.routes import BASE
@@ -31,7 +32,7 @@ METADATA: Final = f"{BASE}/metadata"
 _TLS: Final = "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
 _ACCESS_MODE: Final = "STRICT"
 
-# No path, query, address or user agent: `resourcePath` is the route, with the names of its variables.
+# No path, query, address or user agent: `resourcePath` is the type at most; functions log the route (`api/app.py`).
 _ACCESS_LOG: Final = {
     "requestId": "$context.requestId",
     "time": "$context.requestTimeEpoch",
@@ -61,6 +62,7 @@ class Api(Construct):
             description="Passerelle: FHIR R4 health information exchange",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             binary_media_types=["*/*"],  # bodies reach the handler as the bytes that were sent
+            min_compression_size=Size.kibibytes(1),  # gzip both ways, for clients that ask for it
             disable_execute_api_endpoint=True if settings.domain else None,
             cloud_watch_role=True,
             # One role and one setting per account and region: other APIs may rely on them.
@@ -127,37 +129,44 @@ class Api(Construct):
                 accept(method, "The authorizer verifies our own tokens", "AwsSolutions-COG4")
 
     def describe(self, capability: dict[str, Any]) -> None:
-        """Answer `/fhir/metadata` with `capability`, fixed when the stack is synthesised.
+        """Answer `/fhir/metadata` with `capability`, fixed when the stack is synthesised, in the form asked for.
 
         With `*/*` as binary media type, a mock answers only if its contents are declared as text, both ways.
         """
-        ok = '{"statusCode": 200}'
+        answers = {
+            "200": ("application/fhir+json", json_template(capability)),
+            XML_STATUS: ("application/fhir+xml", xml_template(capability)),
+        }
         method = self.rest.root.resource_for_path(METADATA).add_method(
             "GET",
             apigateway.MockIntegration(
                 content_handling=apigateway.ContentHandling.CONVERT_TO_TEXT,
                 passthrough_behavior=apigateway.PassthroughBehavior.NEVER,
-                request_templates={"application/json": ok, "application/fhir+json": ok},
+                request_templates=dict.fromkeys(MEDIA_TYPES, CHOICE),
                 integration_responses=[
                     apigateway.IntegrationResponse(
-                        status_code="200",
+                        status_code=status,
+                        selection_pattern=None if status == "200" else status,
                         content_handling=apigateway.ContentHandling.CONVERT_TO_TEXT,
-                        response_templates={"application/json": literal_template(capability)},
+                        response_templates={"application/json": template},
                         response_parameters={
-                            "method.response.header.Content-Type": "'application/fhir+json'",
+                            "method.response.header.Content-Type": f"'{media_type}'",
+                            "method.response.header.Vary": "'Accept'",
                             "method.response.header.X-Content-Type-Options": "'nosniff'",
                         },
                     )
+                    for status, (media_type, template) in answers.items()
                 ],
             ),
             method_responses=[
                 apigateway.MethodResponse(
-                    status_code="200",
+                    status_code=status,
                     response_parameters={
-                        "method.response.header.Content-Type": True,
-                        "method.response.header.X-Content-Type-Options": True,
+                        f"method.response.header.{name}": True
+                        for name in ("Content-Type", "Vary", "X-Content-Type-Options")
                     },
                 )
+                for status in answers
             ],
         )
         _accept_public(method)

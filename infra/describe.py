@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Trigger
 from infra.routes import endpoints, fhir_routes
 from passerelle import errors
+from passerelle.api.routes import INTERACTIONS
 from passerelle.errors import PasserelleError
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
@@ -26,31 +27,60 @@ def write() -> None:
 
 
 def _routes() -> str:
-    rows = sorted(
-        (
-            route.path,
-            route.method,
-            route.name,
-            " ".join(route.permission.transactions) if route.permission else "",
-            f"{route.resource}.{route.permission.interaction}" if route.permission else "of each entry",
-        )
-        for route in fhir_routes()
+    types: dict[str, dict[str, str]] = {}
+    others: dict[tuple[str, str], list[str]] = {}
+    for route in fhir_routes():
+        codes = "".join(f" {code}" for code in route.permission.transactions) if route.permission else ""
+        if route.resource and route.name in INTERACTIONS:
+            types.setdefault(route.resource, {})[route.name] = f"{route.name}{codes}"
+        else:
+            path = route.path.replace(f"/{route.resource}", "/<Type>", 1)
+            needs = route.permission.interaction if route.permission else "of each entry"
+            others.setdefault((f"`{route.method} {path}`", f"{needs}{codes}"), []).append(route.resource or "")
+    listed = "\n".join(f"| {kind} | {_interactions(names)} |" for kind, names in sorted(types.items()))
+    operations = "\n".join(f"| {path} | {' '.join(kinds)} | {of} |" for (path, of), kinds in sorted(others.items()))
+    shapes = "\n".join(
+        f"| {name} | {', '.join(f'`{method} <Type>{path}`' for method, path in shape.places)} | {shape.needs} |"
+        for name, shape in INTERACTIONS.items()
     )
-    table = "\n".join(f"| `{method} {path}` | {name} | {scope} | {of} |" for path, method, name, of, scope in rows)
-    public = "\n".join(f"- `{each.method} {each.path}`" for each in endpoints() if each.public)
+    deployed = "\n".join(f"- `{each.method} {each.path}`: {each.function}" for each in endpoints() if not each.public)
+    public = "\n".join(f"- `{each.method} {each.path}`: {each.function}" for each in endpoints() if each.public)
     return f"""{_MADE}
 # Routes
 
-A token opens a route with the SMART scope `system/<Type>.<right>`, or with the code of one of its transactions.
+A token opens a route with the SMART scope `system/<Type>.<right>`, or with the code of one of the transactions named
+beside it.
 
-| route | interaction | right | or transaction |
-|---|---|---|---|
-{table}
+| interaction | below `/fhir/` | right |
+|---|---|---|
+{shapes}
 
-Without a token: `GET /fhir/metadata`, and
+| type | interactions |
+|---|---|
+{listed}
+
+| operation | of | right |
+|---|---|---|
+{operations}
+
+## What API Gateway knows
+
+A path that no function serves is answered by one of them, too: 404 for an unknown type or interaction, 405 with
+`Allow` for another method, both as OperationOutcome.
+
+{deployed}
+
+Without a token: `GET /fhir/metadata`, by API Gateway itself, and
 
 {public}
 """
+
+
+def _interactions(names: Mapping[str, str]) -> str:
+    """In the order of the table; one that has a transaction besides is named with it."""
+    if names.keys() == INTERACTIONS.keys():
+        return ", ".join(["all", *(text for name, text in names.items() if text != name)])
+    return ", ".join(names[each] for each in INTERACTIONS if each in names)
 
 
 def _rights() -> str:

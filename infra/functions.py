@@ -33,9 +33,14 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
-    """Serves `handler.routes`; `public` routes have no authorizer."""
+    """Serves `handler.routes`.
+
+    `public` routes have no authorizer. One function gets the base itself and `every_other_type`: those that no other
+    function serves, unknown ones included.
+    """
 
     public: bool = False
+    every_other_type: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +89,18 @@ _INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"
 _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
 _INDEX = Grant(on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"))
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
+# Bodies that are too large for an item, and documents.
+_OBJECTS_READ = Grant(on="documents", actions=("s3:GetObject",))
+_OBJECTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
 
-def _http(name: str, purpose: str, *grants: Grant, public: bool = False, memory_mb: int = 1024) -> FunctionSpec:
+def _http(name: str, purpose: str, *grants: Grant, trigger: Http = Http(), memory_mb: int = 1024) -> FunctionSpec:
     return FunctionSpec(
         name=name,
         purpose=purpose,
-        trigger=Http(public=public),
+        trigger=trigger,
         memory_mb=memory_mb,
         timeout_seconds=HTTP_SECONDS,
         grants=grants,
@@ -100,37 +108,57 @@ def _http(name: str, purpose: str, *grants: Grant, public: bool = False, memory_
 
 
 FUNCTIONS: Final = (
-    _http("patients", "Patient: register, search, read", _RECORD, _INDEX, _ANSWERS, _AUDIT, _INDEX_SECRET),
+    _http(
+        "patients",
+        "Patient: register, search, read; a person's record as a whole",
+        _RECORD,
+        _INDEX,
+        _ANSWERS,
+        _OBJECTS,
+        _AUDIT,
+        _INDEX_SECRET,
+    ),
     _http(
         "documents",
         "DocumentReference, List: search; Binary: read",
         _RECORD_READ,
         _INDEX_READ,
-        Grant(on="documents", actions=("s3:GetObject",)),
+        _OBJECTS_READ,
         _AUDIT,
         _INDEX_SECRET,
     ),
     _http(
         "records",
-        "clinical resource types and transactions",
+        "clinical resource types, transactions, and whatever is no resource type",
         _RECORD,
         _INDEX,
         _ANSWERS,
-        Grant(on="documents", actions=("s3:PutObject",)),
+        _OBJECTS,
         _AUDIT,
         _INDEX_SECRET,
+        trigger=Http(every_other_type=True),
         memory_mb=1769,  # one full CPU: transactions parse and validate every entry
     ),
     _http(
         "prescriptions",
-        "e-prescription operations",
+        "Task: e-prescription operations, tasks of the record",
         _RECORD,
-        _OWN_RECORD,
+        _INDEX_READ,
         _ANSWERS,
+        _OBJECTS,
         _AUDIT,
         _INDEX_SECRET,
     ),
-    _http("directory", "Organization, Practitioner: read, search", _RECORD_READ, _AUDIT, _INDEX_SECRET),
+    _http(
+        "directory",
+        "organisations, professionals, places, services",
+        _RECORD,
+        _INDEX_READ,
+        _ANSWERS,
+        _OBJECTS,
+        _AUDIT,
+        _INDEX_SECRET,
+    ),
     _http(
         "subscriptions",
         "Subscription: create, read, delete",
@@ -155,7 +183,7 @@ FUNCTIONS: Final = (
         "OAuth 2.0 token endpoint, keys, SMART configuration",
         _ANSWERS,
         Grant(on="token-key", actions=("kms:GetPublicKey", "kms:Sign")),
-        public=True,
+        trigger=Http(public=True),
         memory_mb=512,
     ),
     FunctionSpec(

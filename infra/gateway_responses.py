@@ -2,15 +2,15 @@
 
 Contract: rows GEN-13 (401) and GEN-16 (404) of the interoperability contract. Templates of gateway responses
 substitute `$context` variables and nothing else. No method uses AWS signatures or API keys, so that API
-Gateway speaks of them only where it has no method: a Bearer token on an unknown path is to it a malformed
-signature. All of those are 404.
+Gateway speaks of them only where it has no method, outside `/fhir`: a Bearer token on an unknown path is to it a
+malformed signature. All of those are 404.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from passerelle.errors import Issue
 from passerelle.fhir.outcome import outcome
@@ -128,11 +128,3 @@ GATEWAY_RESPONSES: Final = (
     GatewayResponse(kind="DEFAULT_4XX", status=None, code="invalid", diagnostics="the request is not valid"),
     _failure("DEFAULT_5XX", None),
 )
-
-
-def literal_template(resource: dict[str, Any]) -> str:
-    """A resource as mapping template of a mock integration: JSON in which Velocity finds nothing to do.
-
-    `$` and `#` occur inside JSON strings only, where a Unicode escape says the same.
-    """
-    return json.dumps(resource, separators=(",", ":")).replace("$", "\\u0024").replace("#", "\\u0023")

@@ -1,29 +1,25 @@
-"""The routes to deploy, as the handlers declare them (`handler.routes`)."""
+"""What to deploy: API Gateway knows which function serves a resource type, the function which interactions it has.
+
+A type is a resource of the gateway with all methods, and so is everything below it (`{proxy+}`): a number that grows
+with the functions, not with types, interactions and operations. One function serves the types that no other one does.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final
 
 from infra.functions import FUNCTIONS, FunctionSpec, Http
-from passerelle.api.routes import Route
+from passerelle.api.routes import BASE, Route
 
-
-class Served(Protocol):
-    """What the gateway needs of a route; the token endpoint's are not FHIR."""
-
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def gateway_path(self) -> str: ...
+ANY: Final = "ANY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Endpoint:
-    """One method of one gateway path; several routes may share it (operations)."""
+    """One method of one gateway path."""
 
     path: str
     method: str
@@ -34,23 +30,37 @@ class Endpoint:
 def endpoints() -> list[Endpoint]:
     """Every endpoint once, sorted; raises ValueError if two functions claim the same one."""
     found: dict[tuple[str, str], Endpoint] = {}
-    for spec, public in _http_functions():
-        for route in _routes_of(spec):
-            endpoint = Endpoint(path=route.gateway_path, method=route.method, function=spec.name, public=public)
-            known = found.setdefault((endpoint.path, endpoint.method), endpoint)
-            if known != endpoint:
-                owners = f"{known.function} and {endpoint.function}"
-                raise ValueError(f"{endpoint.method} {endpoint.path} belongs to {owners}")
+    for spec, trigger in _http_functions():
+        for method, path in _public(spec) if trigger.public else _proxies(spec, trigger):
+            endpoint = Endpoint(path=path, method=method, function=spec.name, public=trigger.public)
+            if (path, method) in found:
+                raise ValueError(f"{method} {path} belongs to {found[path, method].function} and {spec.name}")
+            found[path, method] = endpoint
     return sorted(found.values())
 
 
 def fhir_routes() -> list[Route]:
     """What the capability statement lists: the routes of the functions that serve FHIR."""
-    return [route for spec, public in _http_functions() if not public for route in _routes_of(spec)]
+    return [route for spec, trigger in _http_functions() if not trigger.public for route in _routes_of(spec)]
 
 
-def _http_functions() -> Iterable[tuple[FunctionSpec, bool]]:
-    return ((spec, spec.trigger.public) for spec in FUNCTIONS if isinstance(spec.trigger, Http))
+def _http_functions() -> Iterable[tuple[FunctionSpec, Http]]:
+    return ((spec, spec.trigger) for spec in FUNCTIONS if isinstance(spec.trigger, Http))
+
+
+def _public(spec: FunctionSpec) -> list[tuple[str, str]]:
+    return [(route.method, route.gateway_path) for route in _routes_of(spec)]
+
+
+def _proxies(spec: FunctionSpec, trigger: Http) -> list[tuple[str, str]]:
+    paths = [BASE] if trigger.every_other_type else []
+    types = ["{type}"] if trigger.every_other_type else types_of(spec)
+    return [(ANY, path) for path in [*paths, *(f"{BASE}/{each}{rest}" for each in types for rest in ("", "/{proxy+}"))]]
+
+
+def types_of(spec: FunctionSpec) -> list[str]:
+    """The resource types that a function serves."""
+    return sorted({route.path.removeprefix(f"{BASE}/").partition("/")[0] for route in _routes_of(spec)})
 
 
 def _routes_of(spec: FunctionSpec) -> Sequence[Any]:

@@ -1,15 +1,16 @@
 """The REST API as the template declares it: routes, authorizers, mock integrations and gateway responses.
 
-Contract: API Gateway developer guide, "Gateway response types", "Set up a mock integration" and "Lambda
-authorizer".
+Contract: API Gateway developer guide, "Gateway response types", "Set up a mock integration", "Lambda
+authorizer" and "Payload compression".
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 from urllib.parse import unquote
 
 from local.intrinsics import TemplateError
@@ -44,6 +45,21 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mock:
+    """A mock integration: its request template says which status its answer is known by."""
+
+    choice: MappingTemplate
+    answers: Mapping[int, Rendering]
+
+    def answer(self, context: Mapping[str, Any], parameters: Mapping[str, str]) -> Rendering:
+        """Raises TemplateError if the choice is no status of an answer."""
+        try:
+            return self.answers[json.loads(self.choice.render(context, parameters))["statusCode"]]
+        except (KeyError, TypeError, ValueError):
+            raise TemplateError("a mock integration chooses an answer that it does not have") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authorizer:
     """A Lambda authorizer; `token_header` is None for one that gets the whole request."""
 
@@ -61,7 +77,7 @@ class ApiRoute:
     authorizer: Authorizer | None
     function: str | None
     timeout_seconds: float
-    mock: Rendering | None
+    mock: Mock | None
 
     def match(self, segments: list[str]) -> dict[str, str] | None:
         """The path parameters, decoded, if the path is this resource's."""
@@ -90,6 +106,7 @@ class RestApi:
 
     stage: str
     is_binary: bool
+    min_compression_bytes: int | None
     routes: tuple[ApiRoute, ...]
     failures: Mapping[str, Rendering]
 
@@ -110,6 +127,7 @@ class RestApi:
     def read(cls, served: Served, by_arn: Mapping[str, str]) -> RestApi:
         """Raises TemplateError for a property that the front does not implement."""
         is_binary = False
+        min_compression_bytes = None
         for _, given in served("AWS::ApiGateway::RestApi"):
             given.take("Name")
             given.take("Description")
@@ -117,6 +135,7 @@ class RestApi:
             if media not in ([], ["*/*"]):
                 raise TemplateError("binary media types are all or none")
             is_binary = bool(media)
+            min_compression_bytes = given.take("MinimumCompressionSize")
             given.finish()
         stages = []
         for _, given in served("AWS::ApiGateway::Stage"):
@@ -130,6 +149,7 @@ class RestApi:
         return cls(
             stage=stages[0] if stages else "",
             is_binary=is_binary,
+            min_compression_bytes=min_compression_bytes,
             routes=tuple(sorted(routes, key=lambda route: (route.precedence, route.resource, route.method == "ANY"))),
             failures=dict(_gateway_response(given) for _, given in served("AWS::ApiGateway::GatewayResponse")),
         )
@@ -221,23 +241,24 @@ def _route(
     return route
 
 
-def _mock(integration: Properties) -> Rendering:
-    """A mock integration with one answer; its request template only chooses it."""
-    for name in ("RequestTemplates", "PassthroughBehavior", "ContentHandling"):
+def _mock(integration: Properties) -> Mock:
+    """A mock integration whose request templates are all the same: they choose the answer, by its status."""
+    for name in ("PassthroughBehavior", "ContentHandling"):
         integration.take(name)
-    answers = list(integration.parts("IntegrationResponses"))
-    if len(answers) != 1:
-        raise TemplateError(f"{integration.owner}: a mock integration has one answer")
-    (answer,) = answers
-    answer.take("ContentHandling")
-    rendering = _rendering(
-        answer,
-        "method.response.header.",
-        int(answer.take("StatusCode")),
-        answer.take("ResponseTemplates", {}),
-    )
-    answer.finish()
-    return rendering
+    choices = set(integration.take("RequestTemplates").values())
+    if len(choices) != 1:
+        raise TemplateError(f"{integration.owner}: one request template for every media type")
+    answers: dict[int, Rendering] = {}
+    for answer in integration.parts("IntegrationResponses"):
+        answer.take("ContentHandling")
+        status = int(answer.take("StatusCode"))
+        if answer.take("SelectionPattern", str(status)) != str(status):
+            raise TemplateError(f"{answer.owner}: an answer is chosen by its own status")
+        templates = answer.take("ResponseTemplates", {})
+        rendering = _rendering(answer, "method.response.header.", status, templates)
+        answers[status] = replace(rendering, status=rendering.body.status or status)
+        answer.finish()
+    return Mock(choice=MappingTemplate.read(choices.pop()), answers=answers)
 
 
 def _gateway_response(given: Properties) -> tuple[str, Rendering]:

@@ -1,9 +1,9 @@
 """The HTTP front: what API Gateway does between a client and the functions.
 
 Contract: API Gateway developer guide, "Lambda proxy integrations" (payload format 1.0), "Use API Gateway
-Lambda authorizers", "Gateway responses", "Quotas" (10 MB bodies, 29 s) and "Important notes" for REST APIs
-(headers that are remapped on the way back). Locally there is no stage in the URL, so `requestContext.path` is
-the path.
+Lambda authorizers", "Gateway responses", "Payload compression" (of answers), "Quotas" (10 MB bodies, 29 s)
+and "Important notes" for REST APIs (headers that are remapped on the way back). Locally there is no stage in
+the URL, so `requestContext.path` is the path.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import base64
 import contextvars
 import fnmatch
+import gzip
 import json
 import logging
 import time
@@ -94,12 +95,23 @@ class Gateway:
         event = self._event(method, target.path, target.query, pairs, body, source_ip)
         context = event["requestContext"]
         try:
-            return self._answer(event, target.path, body)
+            return self._compressed(self._answer(event, target.path, body), event)
         except _Refusal as refusal:
             return self._refuse(refusal, context)
         except Exception:  # the front must answer; its own defect is its log's
             log.exception("the front failed")
             return self._refuse(_Refusal("FUNCTION_FAILURE"), context)
+
+    def _compressed(self, response: Response, event: Mapping[str, Any]) -> Response:
+        """The answer in gzip if the client takes that and it is large enough."""
+        least = self._api.min_compression_bytes
+        accepted = _first(list(event["headers"].items()), "accept-encoding") or ""
+        codings = {each.replace(" ", "").lower().removesuffix(";q=1.0") for each in accepted.split(",")}
+        is_coded = response.header("Content-Encoding") is not None
+        if least is None or len(response.body) < least or "gzip" not in codings or is_coded:
+            return response
+        headers = (*response.headers, ("Content-Encoding", "gzip"))
+        return Response(status=response.status, headers=headers, body=gzip.compress(response.body, 1))
 
     def _event(
         self, method: str, path: str, query: str, headers: Headers, body: bytes, source_ip: str
@@ -149,7 +161,9 @@ class Gateway:
         if route.authorizer is not None:
             context["authorizer"] = self._authorize(route, event)
         if route.mock is not None:
-            return _rendered(route.mock, route.mock.status or 200, context)
+            parameters = event["headers"] | (event["queryStringParameters"] or {})
+            rendering = route.mock.answer(context, parameters)
+            return _rendered(rendering, rendering.status or 200, context)
         return self._integrate(route, event)
 
     def _authorize(self, route: ApiRoute, event: Mapping[str, Any]) -> dict[str, Any]:

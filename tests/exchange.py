@@ -21,6 +21,7 @@ from local.story import Step, Story
 from local.template import Stack
 from local.transport import GatewayTransport
 from local.webhook import Webhook
+from tests.quick_moto import quicken
 
 HOST = "127.0.0.1:8000"
 URL = f"http://{HOST}"
@@ -138,6 +139,7 @@ def exchange_on_moto(template: Mapping[str, Any]) -> Iterator[Exchange]:
     """A fresh exchange with its clients registered, and nobody in it."""
     from passerelle import wiring
 
+    quicken()
     with mock_aws():
         wiring.reset()
         stack = Stack.deploy(template, parameters={"PublicUrl": URL})

@@ -21,6 +21,7 @@ from passerelle.access import Scopes
 from passerelle.authorization.model import Client
 from passerelle.aws.tables import TABLES
 from passerelle.directory.model import Role
+from tests.quick_moto import quicken
 
 ROOT = "https://exchange.example"
 TOKEN_URL = f"{ROOT}/oauth2/token"
@@ -30,6 +31,7 @@ FHIR_URL = f"{ROOT}/fhir"
 @contextmanager
 def services() -> Iterator[None]:
     """Tables, token key and index secret on moto, and `wiring` made for them."""
+    quicken()
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
         dynamodb = boto3.client("dynamodb")
         for table in TABLES:

@@ -14,11 +14,10 @@ from passerelle.fhir.bundles import Found, searchset
 handler = FhirApp("audit", provide=wiring.audit)
 
 
-@handler.search("AuditEvent", transactions=("ITI-81",))
+@handler.interaction("AuditEvent", "search-type", transactions=("ITI-81",))
 def search(call: Call, wired: wiring.AuditWiring) -> Reply:
     base_url = call.request.base_url
-    is_strict = "handling=strict" in call.headers.get("prefer", "")
-    asked, used = parse_audit_search(call.query, base_url=base_url, strict=is_strict)
+    asked, used = parse_audit_search(call.query, base_url=base_url, strict=call.is_strict)
     page = wired.audit.search(call.request, asked)
     body = searchset(
         [
@@ -32,7 +31,7 @@ def search(call: Call, wired: wiring.AuditWiring) -> Reply:
     return Reply(body=body, touched=Touched.of([asked.patient]))
 
 
-@handler.read("AuditEvent")
+@handler.interaction("AuditEvent", "read")
 def read(call: Call, wired: wiring.AuditWiring) -> Reply:
     record = wired.audit.get(call.request, call.id)
     touched = Touched.of([record.patient] if record.patient else [], [f"AuditEvent/{record.id}"])

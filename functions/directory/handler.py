@@ -1,14 +1,14 @@
-"""The directory of organisations and professionals (IHE mCSD)."""
+"""The directory of organisations, professionals, places and services (IHE mCSD)."""
 
 from __future__ import annotations
 
 from passerelle import wiring
 from passerelle.api.app import FhirApp
-from passerelle.api.interactions import serve_shared
+from passerelle.api.interactions import ALL, DIRECTORY_TYPES, serve
+from passerelle.api.operations import serve_validate
 
-app = FhirApp("directory", provide=wiring.directory)
+handler = FhirApp("directory", provide=wiring.directory)
 
-for kind in ("Organization", "Practitioner"):
-    serve_shared(app, kind)
-
-handler = app
+for kind in DIRECTORY_TYPES.split():
+    serve(handler, kind, ALL)
+    serve_validate(handler, kind)

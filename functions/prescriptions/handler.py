@@ -1,4 +1,4 @@
-"""Task: the operations of the e-prescription contract that are served, and read."""
+"""Task: the operations of the e-prescription contract that are served, and the tasks of the record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from passerelle import wiring
 from passerelle.access import Interaction
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply
+from passerelle.api.interactions import ALL, or_record, serve
+from passerelle.api.operations import serve_validate
 from passerelle.fhir import prescription as fhir
 from passerelle.prescriptions.errors import coded
 from passerelle.prescriptions.model import Outcome
@@ -39,8 +41,12 @@ def prepare(call: Call, wired: wiring.PrescriptionsWiring) -> Reply:
     return Reply(body=fhir.render_prepared(ready), touched=fhir.touched(ready.group))
 
 
-@handler.read("Task")
 @coded
 def read(call: Call, wired: wiring.PrescriptionsWiring) -> Reply:
     found = wired.prescriptions.read(call.request, Target.of(call.id))
     return Reply(body=fhir.render_view(found), touched=fhir.touched(found.prescription.group))
+
+
+handler.interaction("Task", "read", features=("conditional-read",))(or_record("Task", read))
+serve(handler, "Task", [each for each in ALL if each != "read"])
+serve_validate(handler, "Task")

@@ -1,35 +1,25 @@
-"""Clinical resources and transactions (FHIR R4 RESTful API; IHE MHD ITI-65)."""
+"""Clinical resources, batches and transactions (FHIR R4 RESTful API; IHE MHD ITI-65)."""
 
 from __future__ import annotations
 
 from passerelle import wiring
-from passerelle.api.app import COMMITTED, Call, FhirApp, Reply
-from passerelle.api.interactions import ALL, READ_ONLY, serve
-from passerelle.fhir.bundles import transaction_response
+from passerelle.api.app import FhirApp
+from passerelle.api.bundles import serve_bundles
+from passerelle.api.documents import serve_documents
+from passerelle.api.interactions import ALL, CLINICAL_TYPES, DIRECTORY_TYPES, READ_ONLY, serve
+from passerelle.api.operations import serve_validate
+from passerelle.api.patients import serve_patients
 
-app = FhirApp("records", provide=wiring.records)
+handler = FhirApp("records", provide=wiring.records)
+entries = FhirApp("records", provide=wiring.records)  # what an entry of a bundle can ask for
 
-for kind in (
-    "AllergyIntolerance",
-    "CarePlan",
-    "Condition",
-    "DiagnosticReport",
-    "Encounter",
-    "Goal",
-    "ImagingStudy",
-    "Immunization",
-    "Observation",
-    "Procedure",
-):
-    serve(app, kind, ALL)
-for kind in ("Claim", "ExplanationOfBenefit", "MedicationDispense", "MedicationRequest"):
-    serve(app, kind, READ_ONLY)  # prescriptions change through their own operations
-
-
-@app.route("POST", "", name="transaction", action="E", resource=None, permission=None)
-def transact(call: Call, wired: wiring.RecordsWiring) -> Reply:
-    done = wired.transactions.execute(call.request, call.resource)
-    return Reply(body=transaction_response(done), touched=COMMITTED)
-
-
-handler = app
+for kind in CLINICAL_TYPES.split():
+    for app in (handler, entries):
+        serve(app, kind, ALL)
+        serve_validate(app, kind)
+for kind in DIRECTORY_TYPES.split():
+    serve(entries, kind, ALL)
+serve(entries, "Task", READ_ONLY)
+serve_patients(entries)
+serve_documents(entries)
+serve_bundles(handler, entries=entries)

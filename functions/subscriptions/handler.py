@@ -10,19 +10,19 @@ from passerelle.fhir import subscription as fhir
 handler = FhirApp("subscriptions", provide=wiring.subscriptions)
 
 
-@handler.create("Subscription")
+@handler.interaction("Subscription", "create")
 def create(call: Call, wired: wiring.SubscriptionsWiring) -> Reply:
     made = wired.subscriptions.subscribe(call.request, fhir.parse(call.resource))
     return Reply(status=201, body=fhir.render(made), touched=COMMITTED, headers=fhir.created_headers(made))
 
 
-@handler.read("Subscription")
+@handler.interaction("Subscription", "read")
 def read(call: Call, wired: wiring.SubscriptionsWiring) -> Reply:
     found = wired.subscriptions.get(call.request, call.id)
     return Reply(body=fhir.render(found), touched=Touched.of([], [found.reference]))
 
 
-@handler.delete("Subscription")
+@handler.interaction("Subscription", "delete")
 def end(call: Call, wired: wiring.SubscriptionsWiring) -> Reply:
     wired.subscriptions.unsubscribe(call.request, call.id)
     return Reply(body=fhir.ENDED, touched=COMMITTED)

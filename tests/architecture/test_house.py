@@ -63,4 +63,4 @@ def test_the_capability_statement_lists_what_is_served_and_nothing_else() -> Non
         if route.resource
     }
     assert declared == served
-    assert [each["code"] for each in rest["interaction"]] == ["transaction"]
+    assert [each["code"] for each in rest["interaction"]] == ["batch", "transaction"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from passerelle.fhir.audit_event import parse_audit_search
 from passerelle.fhir.capability import VERSION, capability_statement
+from passerelle.fhir.index import RECORD_TYPES
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.validation import validate
 
@@ -18,29 +19,32 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Served:
-    method: str
-    path: str
     resource: str | None
+    name: str
+    features: tuple[str, ...] = ()
 
 
 ROUTES = [
-    Served("PUT", "/fhir/Patient", "Patient"),
-    Served("GET", "/fhir/Patient/{id}", "Patient"),
-    Served("GET", "/fhir/Patient", "Patient"),
-    Served("POST", "/fhir/Patient/_search", "Patient"),
-    Served("GET", "/fhir/Observation/{id}", "Observation"),
-    Served("GET", "/fhir/Observation/{id}/_history/{version}", "Observation"),
-    Served("GET", "/fhir/Observation", "Observation"),
-    Served("POST", "/fhir/Observation", "Observation"),
-    Served("PUT", "/fhir/Observation/{id}", "Observation"),
-    Served("DELETE", "/fhir/Observation/{id}", "Observation"),
-    Served("GET", "/fhir/Organization", "Organization"),
-    Served("GET", "/fhir/AuditEvent", "AuditEvent"),
-    Served("GET", "/fhir/Binary/{id}", "Binary"),
-    Served("POST", "/fhir/Task/{id}/$accept", "Task"),
-    Served("POST", "/fhir", None),
-    Served("POST", "/fhir/$process-message", None),
-    Served("POST", "/oauth2/token", None),
+    Served("Patient", "conditional-update"),
+    Served("Patient", "read", ("conditional-read",)),
+    Served("Patient", "search-type"),
+    Served("Observation", "read", ("conditional-read",)),
+    Served("Observation", "vread"),
+    Served("Observation", "history-instance"),
+    Served("Observation", "search-type", ("include",)),
+    Served("Observation", "create", ("conditional-create",)),
+    Served("Observation", "update", ("update-create",)),
+    Served("Observation", "conditional-patch"),
+    Served("Observation", "patch"),
+    Served("Observation", "delete"),
+    Served("Observation", "conditional-delete"),
+    Served("Organization", "search-type"),
+    Served("AuditEvent", "search-type"),
+    Served("Binary", "read"),
+    Served("Subscription", "create"),
+    Served("Task", "$accept"),
+    Served(None, "transaction", ("batch",)),
+    Served(None, "$process-message"),
 ]
 
 
@@ -58,34 +62,85 @@ def test_it_is_a_valid_capability_statement_of_r4() -> None:
     assert (statement["fhirVersion"], statement["kind"], statement["format"]) == (
         "4.0.1",
         "instance",
-        ["json"],
+        ["json", "xml"],
     )
 
 
 def test_interactions_are_those_of_the_routes() -> None:
     resources = listed(capability_statement(ROUTES))
-    assert codes(resources["Observation"]) == ["create", "delete", "read", "search-type", "update", "vread"]
+    assert codes(resources["Observation"]) == [
+        *("create", "delete", "history-instance", "patch", "read", "search-type", "update", "vread")
+    ]
     assert codes(resources["Patient"]) == ["read", "search-type", "update"]
-    assert resources["Patient"]["conditionalUpdate"] is True
-    assert "conditionalUpdate" not in resources["Observation"]
-    assert "conditionalDelete" not in resources["Patient"]
     assert codes(resources["Binary"]) == ["read"]
     assert codes(resources["Task"]) == []
     assert resources["Task"]["operation"][0]["name"] == "accept"
     assert "searchParam" not in resources["Binary"]
 
 
+def test_what_goes_beyond_an_interaction_is_said_where_it_is_done() -> None:
+    resources = listed(capability_statement(ROUTES))
+    names = (
+        *("versioning", "readHistory", "updateCreate", "conditionalCreate", "conditionalRead"),
+        *("conditionalUpdate", "conditionalDelete"),
+    )
+    told = {kind: {name: each[name] for name in names if name in each} for kind, each in resources.items()}
+    assert told["Observation"] == {
+        "versioning": "versioned",
+        "readHistory": True,
+        "updateCreate": True,
+        "conditionalCreate": True,
+        "conditionalRead": "full-support",
+        "conditionalDelete": "single",
+    }
+    assert told["Patient"] == {"updateCreate": False, "conditionalRead": "full-support", "conditionalUpdate": True}
+    assert told["Subscription"] == told["Binary"] == {}
+
+
+def test_includes_follow_references_of_types_that_are_searched_with_them() -> None:
+    resources = listed(capability_statement(ROUTES))
+    assert "Observation:subject" in resources["Observation"]["searchInclude"]
+    assert "searchInclude" not in resources["Patient"]
+    both = [*ROUTES, Served("Organization", "search-type", ("include",))]
+    assert "Observation:performer" in listed(capability_statement(both))["Organization"]["searchRevInclude"]
+
+
+def test_patch_formats_are_told_if_anything_is_patched() -> None:
+    statement = capability_statement(ROUTES)
+    assert statement["patchFormat"] == [
+        *("application/json-patch+json", "application/fhir+json", "application/fhir+xml")
+    ]
+    assert "patchFormat" not in capability_statement([Served("Binary", "read")])
+
+
+def test_a_guide_is_named_only_if_all_that_it_takes_is_served() -> None:
+    named = [each.rpartition("/")[2] for each in capability_statement(ROUTES)["instantiates"]]
+    assert named == ["IHE.PDQm.PatientDemographicsSupplierQuery", "IHE.MHD.DocumentRecipient"]
+    assert "instantiates" not in capability_statement([Served("Patient", "read")])
+
+
 def test_system_interactions_and_operations() -> None:
     (rest,) = capability_statement(ROUTES)["rest"]
-    assert rest["interaction"] == [{"code": "transaction"}]
+    assert rest["interaction"] == [{"code": "batch"}, {"code": "transaction"}]
     assert [operation["name"] for operation in rest["operation"]] == ["process-message"]
     assert rest["security"]["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
 
 
 def test_every_listed_search_parameter_is_understood() -> None:
-    values = {"date": "2025-03-14", "reference": "1", "token": "urn:oid:2.999|1", "string": "a"}
+    values = {
+        "date": "2025-03-14",
+        "number": "1",
+        "quantity": "1||kg",
+        "reference": "1",
+        "string": "a",
+        "token": "urn:oid:2.999|1",
+        "uri": "urn:x",
+    }
     for name, resource in listed(capability_statement(ROUTES)).items():
         for parameter in resource.get("searchParam", []):
+            if parameter["type"] == "composite":
+                parts = RECORD_TYPES[name].search[parameter["name"]].components
+                values["composite"] = "$".join(values[part.kind] for part in parts)
             pair = (parameter["name"], values[parameter["type"]])
             if name == "AuditEvent":
                 asked = {"patient": "7q2k9c4m1xw8z0ab", "date": "ge2025-03-14", **dict([pair])}
@@ -100,8 +155,9 @@ def test_only_types_with_a_record_have_a_patient() -> None:
     resources = listed(capability_statement(ROUTES))
     names = {kind: {each["name"] for each in resources[kind].get("searchParam", [])} for kind in resources}
     assert {"patient", "subject", "patient.identifier", "code", "_id"} <= names["Observation"]
-    assert names["Organization"] == {"identifier"}
-    assert names["Patient"] == {"_id", "identifier", "family", "given", "birthdate", "gender"}
+    assert {"_id", "identifier", "name"} <= names["Organization"]
+    assert {"_id", "identifier", "family", "given", "birthdate", "gender"} <= names["Patient"]
+    assert not any(name.startswith("patient") for kind in ("Organization", "Patient") for name in names[kind])
 
 
 def test_the_same_routes_give_the_same_bytes_in_any_order() -> None:

@@ -83,7 +83,7 @@ def test_what_a_dosage_adds_up_to(dosages: list[dict[str, Any]], per_day: Fracti
 
 
 def test_as_needed_has_its_maximum() -> None:
-    limit = {"numerator": {"value": 4, "unit": "comprimé"}, "denominator": {"value": 24, "code": "h"}}
+    limit = {"numerator": {"value": 4, "unit": "comprimé"}, "denominator": {"value": 24, "unit": "h"}}
     line = line_of(dosageInstruction=[dosage(None, asNeededBoolean=True, maxDosePerPeriod=limit)])
     assert line.doses == ()
     assert line.max_per_day == Fraction(4)

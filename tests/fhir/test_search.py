@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.index import RECORD_TYPES, entry_of
 from passerelle.fhir.search import CURSOR, MAX_COUNT, parse_query
-from passerelle.records.search import matches
+from passerelle.records.search import Include, QuantityIs, Reading, lookup_of, matches
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 BASE = "https://hie.example/fhir"
@@ -62,6 +63,36 @@ def found(name: str, *pairs: tuple[str, str]) -> bool:
         ("performer:identifier", "urn:oid:1.2.250.1.71.4.2.2|1750000001", True),
         ("performer:identifier", "1750000001", True),
         ("performer:identifier", "urn:oid:1.2.250.1.71.4.2.1|1750000001", False),
+        ("code:text", "hb", True),
+        ("code:text", "Haemo", False),
+        ("code:text", "b", False),
+        ("combo-code", "4544-3", True),
+        ("combo-code", "718-7", True),
+        ("combo-code:not", "718-7", False),
+        ("combo-code:text", "hb", True),
+        ("combo-code:missing", "true", False),
+        ("value-quantity", "72.5", True),
+        ("value-quantity", "72.50|http://unitsofmeasure.org|g/L", True),
+        ("value-quantity", "72.5||g/L", True),
+        ("value-quantity", "72.5||g/dL", False),
+        ("value-quantity", "72", False),
+        ("value-quantity", "73", True),
+        ("value-quantity", "7e1", False),
+        ("value-quantity", "gt72.5", False),
+        ("value-quantity", "gt72.49", True),
+        ("value-quantity", "le72.5", True),
+        ("value-quantity", "ne72", True),
+        ("value-quantity", "ap80", True),
+        ("value-quantity", "ap81", False),
+        ("value-quantity", "eb72.5,gt72.4", True),
+        ("code-value-quantity", "718-7$gt70", True),
+        ("code-value-quantity", "718-7$gt73", False),
+        ("code-value-quantity", "4544-3$gt70", False),
+        ("code-value-quantity", "http://loinc.org|718-7$72.5|http://unitsofmeasure.org|g/L", True),
+        ("combo-code-value-quantity", "HB$72.5||g/L", True),
+        ("_profile", "https://example.org/StructureDefinition/result", True),
+        ("_profile", "https://example.org/StructureDefinition/res", False),
+        ("_tag:missing", "true", True),
         ("device:missing", "true", True),
         ("code:missing", "true", False),
         ("code:missing", "false", True),
@@ -151,6 +182,7 @@ def test_a_search_for_folders_ignores_what_only_submission_sets_have() -> None:
         ("patient:Patient", "7q2k"),
         ("subject", "Patient/7q2k"),
         ("subject:Patient", "7q2k"),
+        ("subject:Patient", "Patient/7q2k"),
     ],
 )
 def test_a_patient(pair: tuple[str, str]) -> None:
@@ -159,7 +191,9 @@ def test_a_patient(pair: tuple[str, str]) -> None:
     assert parsed.used == (pair,)
 
 
-@pytest.mark.parametrize("name", ["patient.identifier", "subject.identifier", "patient:identifier"])
+@pytest.mark.parametrize(
+    "name", ["patient.identifier", "subject.identifier", "patient:identifier", "subject:Patient.identifier"]
+)
 def test_a_patient_by_identifier(name: str) -> None:
     parsed = parse_query("Observation", [(name, "urn:oid:1.2.250.1.213.1.4.10|279035121518989")])
     assert parsed.patient is None
@@ -194,6 +228,46 @@ def test_two_patients() -> None:
     assert parse_query("Observation", [("patient", "1"), ("subject", "Patient/1")]).patient == "1"
 
 
+def test_a_patient_among_the_actors() -> None:
+    for kind, name in (("Appointment", "actor"), ("Schedule", "actor"), ("Provenance", "target")):
+        assert parse_query(kind, [(name, "Patient/7q2k")]).patient == "7q2k"
+        assert parse_query(kind, [(f"{name}:Patient", "7q2k")]).patient == "7q2k"
+        assert parse_query(kind, [(name, "Practitioner/1")]).patient is None
+    assert parse_query("Appointment", [("actor", "Patient/2"), ("patient", "1")]).patient == "1"
+    assert parse_query("Appointment", [("actor", "Patient/2,Practitioner/1")]).patient is None
+    with pytest.raises(Invalid):
+        parse_query("Schedule", [("actor", "Patient/2,Practitioner/1")])
+
+
+def test_where_the_store_may_start() -> None:
+    query = parse_query("Observation", [("code", "http://loinc.org|718-7,|x"), ("patient", "1")]).query
+    assert query.range_tokens() == ("http://loinc.org|718-7", "|x")
+    assert lookup_of(query) is None
+    organizations = parse_query("Organization", [("name", "Hôpital"), ("identifier", "urn:x|75,76")]).query
+    assert organizations.range_tokens() is None
+    assert lookup_of(organizations) == (("identifier", "75"), ("identifier", "76"))
+
+
+@pytest.mark.parametrize(
+    ("number", "lo", "hi"),
+    [
+        ("100", "99.5", "100.5"),
+        ("100.00", "99.995", "100.005"),
+        ("5.40e-3", "0.005395", "0.005405"),
+        ("1e2", "95", "105"),
+        ("1.0e2", "95", "105"),
+        ("-5.4", "-5.45", "-5.35"),
+        ("ap100", "90", "110"),
+        ("ap-10", "-11", "-9"),
+    ],
+)
+def test_numbers_reach_as_far_as_they_are_written(number: str, lo: str, hi: str) -> None:
+    (criterion,) = parse_query("Observation", [("value-quantity", number)]).query.criteria
+    (wanted,) = criterion.alternatives
+    assert isinstance(wanted, QuantityIs)
+    assert (wanted.lo, wanted.hi) == (Decimal(lo), Decimal(hi))
+
+
 def test_a_shared_type_has_no_patient() -> None:
     parsed = parse_query("Organization", [("patient", "1"), ("name", "hôp")])
     assert parsed.patient is None
@@ -214,7 +288,7 @@ def test_count(asked: str, given: int) -> None:
 
 def test_default_count_and_order() -> None:
     query = parse_query("Observation", []).query
-    assert (query.count, query.ascending, query.sort_date, query.sort_reach) == (50, False, "date", None)
+    assert (query.count, query.ascending, query.sort_date) == (50, False, "date")
 
 
 @pytest.mark.parametrize("value", ["", "-1", "many", "1.5", "٣", "1" * 5000])
@@ -230,9 +304,15 @@ def test_not_a_count(value: str) -> None:
         ("Observation", "date", True, True),
         ("Observation", "-date", False, True),
         ("MedicationRequest", "authoredon", True, True),
-        ("MedicationRequest", "date", True, True),
-        ("Observation", "code", False, False),
-        ("Observation", "date,_id", False, False),
+        ("MedicationRequest", "date", False, True),
+        ("ServiceRequest", "-date", False, True),
+        ("ServiceRequest", "date", True, True),
+        ("Observation", "code", False, True),
+        ("Observation", "date,_id", False, True),
+        ("Observation", "foo", False, False),
+        ("Observation", "date,foo", False, False),
+        ("Observation", "subject", False, False),
+        ("Observation", "", False, False),
         ("Organization", "date", False, False),
     ],
 )
@@ -245,6 +325,109 @@ def test_sort(kind: str, value: str, ascending: bool, is_used: bool) -> None:
             parse_query(kind, [("_sort", value)], strict=True)
 
 
+def test_sorting_by_several_parameters() -> None:
+    query = parse_query("Observation", [("_sort", "-combo-value-quantity,_lastUpdated,code")]).query
+    assert [(each.name, each.descending, each.kind) for each in query.sort] == [
+        ("combo-value-quantity", True, "quantity"),
+        ("_lastUpdated", False, "date"),
+        ("code", False, "token"),
+    ]
+    assert query.sort[0].reading == Reading(names=("value-quantity", "component-value-quantity"))
+    assert not query.is_by_sort_date
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("_total", ["none", "estimate", "accurate"]), ("_summary", ["true", "text", "data", "count", "false"])],
+)
+def test_how_much_is_asked_for(name: str, values: list[str]) -> None:
+    for value in values:
+        parsed = parse_query("Observation", [(name, value)])
+        assert value in (parsed.query.total, parsed.summary)
+        assert parsed.used == ((name, value),)
+    for pairs in ([(name, "x")], [(name, "")], [(name, values[0]), (name, values[1])]):
+        with pytest.raises(Invalid) as refused:
+            parse_query("Observation", pairs)
+        assert refused.value.issues[0].expression == f"http.{name}"
+
+
+def test_elements() -> None:
+    parsed = parse_query("Observation", [("_elements", "code,status"), ("_elements", "status,valueQuantity")])
+    assert parsed.elements == ("code", "status", "valueQuantity")
+    for value in ("", "code,", "Jean Dupont"):
+        with pytest.raises(Invalid):
+            parse_query("Observation", [("_elements", value)])
+
+
+# --- includes -----------------------------------------------------------------------------------------------
+
+
+def test_includes() -> None:
+    pairs = [
+        ("_include", "Observation:performer"),
+        ("_include", "Observation:performer:Organization"),
+        ("_include", "Observation:subject"),
+        ("_include", "Observation:performer"),
+        ("_revinclude", "Provenance:target"),
+        ("_revinclude", "DiagnosticReport:result:Observation"),
+    ]
+    parsed = parse_query("Observation", pairs, strict=True)
+    assert parsed.query.include == (
+        Include(type="Observation", parameter="performer"),
+        Include(type="Observation", parameter="performer", target="Organization"),
+        Include(type="Observation", parameter="subject", names_patient=True),
+    )
+    assert parsed.query.revinclude == (
+        Include(type="Provenance", parameter="target"),
+        Include(type="DiagnosticReport", parameter="result", target="Observation"),
+    )
+    assert parsed.used == tuple(pairs)
+
+
+@pytest.mark.parametrize("value", ["*", "MedicationRequest:*"])
+def test_all_that_is_referred_to(value: str) -> None:
+    included = parse_query("MedicationRequest", [("_include", value)], strict=True).query.include
+    names = {each.parameter for each in included}
+    assert {"patient", "subject", "medication", "encounter", "requester"} <= names
+    assert not {"status", "code", "_profile"} & names
+
+
+def test_the_record_of_a_patient_refers_to_the_patient() -> None:
+    (found,) = parse_query("Patient", [("_revinclude", "Observation:subject")], strict=True).query.revinclude
+    assert found == Include(type="Observation", parameter="subject", names_patient=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_include", "Observation"),
+        ("_include", "Observation:foo"),
+        ("_include", "Observation:code"),
+        ("_include", "Encounter:location"),
+        ("_include", "Observation:performer:organization"),
+        ("_include", "QuestionnaireResponse:questionnaire"),
+        ("_include", "Observation:performer:Organization:x"),
+        ("_revinclude", "*"),
+        ("_revinclude", "Foo:target"),
+        ("_revinclude", "Provenance:recorded"),
+        ("_revinclude", "DiagnosticReport:result:Encounter"),
+        ("_revinclude", "Encounter:subject"),
+    ],
+)
+def test_an_include_that_leads_nowhere_is_left_out_or_refused(name: str, value: str) -> None:
+    parsed = parse_query("Observation", [(name, value)])
+    assert (parsed.query.include, parsed.query.revinclude, parsed.used) == ((), (), ())
+    with pytest.raises(Invalid):
+        parse_query("Observation", [(name, value)], strict=True)
+
+
+@pytest.mark.parametrize("name", ["_include:iterate", "_include:recurse", "_revinclude:iterate"])
+def test_only_one_hop_is_followed(name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_query("Observation", [(name, "Observation:performer")])
+    assert refused.value.issues[0].code == "not-supported"
+
+
 # --- what is not known --------------------------------------------------------------------------------------
 
 
@@ -253,11 +436,11 @@ def test_sort(kind: str, value: str, ascending: bool, is_used: bool) -> None:
     [
         "foo",
         "_include",
-        "_summary",
-        "_elements",
-        "_has:Provenance:target:agent",
-        "subject.name",
+        "_type",
         "foo:bar",
+        "foo.bar",
+        "code.bar",
+        "phonetic",
         "",
     ],
 )
@@ -270,12 +453,39 @@ def test_unknown_parameters_are_left_out_or_refused(name: str) -> None:
     assert refused.value.issues[0].code == "not-supported"
 
 
-@pytest.mark.parametrize("name", ["_format", "_pretty", "_total", CURSOR])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_has:Provenance:target:agent",
+        "_filter",
+        "_text",
+        "_content",
+        "_list",
+        "_query",
+        "subject.name",
+        "patient.family",
+        "subject:Patient.name",
+        "patient.identifier.value",
+        "encounter.identifier",
+        "encounter:Encounter.status",
+        "performer:Practitioner.name:exact",
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_would_narrow_a_search_is_never_left_out(name: str, strict: bool) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_query("Observation", [(name, "x"), ("code", "718-7")], strict=strict)
+    assert refused.value.issues[0].code == "not-supported"
+
+
+@pytest.mark.parametrize("name", ["_format", "_pretty", CURSOR])
 def test_what_does_not_concern_the_search_is_no_fault(name: str) -> None:
     assert parse_query("Observation", [(name, "x")], strict=True).used == ()
 
 
-@pytest.mark.parametrize("name", ["code:below", "code:text", "date:exact", "encounter:lower", "patient:below"])
+@pytest.mark.parametrize(
+    "name", ["code:below", "code:in", "date:exact", "encounter:lower", "patient:below", "value-quantity:not"]
+)
 def test_a_modifier_that_is_not_known_is_always_refused(name: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_query("Observation", [(name, "718-7")])
@@ -301,6 +511,17 @@ def test_a_modifier_that_is_not_known_is_always_refused(name: str) -> None:
         ("encounter", "Encounter/"),
         ("encounter", "not an id"),
         ("_id", ""),
+        ("value-quantity", "many"),
+        ("value-quantity", "gt"),
+        ("value-quantity", "5|mg"),
+        ("value-quantity", "5|a|b|c"),
+        ("value-quantity", "1e9999"),
+        ("value-quantity", "NaN"),
+        ("code-value-quantity", "718-7"),
+        ("code-value-quantity", "718-7$"),
+        ("code-value-quantity", "718-7$5$6"),
+        ("code-value-quantity", "718-7$many"),
+        ("code-value-date", "718-7$yesterday"),
     ],
 )
 def test_malformed_values(name: str, value: str) -> None:

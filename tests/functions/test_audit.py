@@ -308,7 +308,7 @@ def test_without_an_audit_store_nothing_is_disclosed(monkeypatch: pytest.MonkeyP
 
 def test_traces_cannot_be_changed() -> None:
     """TDE-8: there is nothing that would."""
-    assert {(route.method, route.gateway_path) for route in handler.routes} == {
+    assert {(route.method, route.path) for route in handler.routes} == {
         ("GET", "/fhir/AuditEvent"),
         ("POST", "/fhir/AuditEvent/_search"),
         ("GET", "/fhir/AuditEvent/{id}"),

@@ -99,12 +99,12 @@ def seen_by_a_function(context: Mapping[str, str]) -> Caller:
     callers: list[Caller] = []
     app = FhirApp("probe", provide=wiring.audit)
 
-    @app.read("Basic")
+    @app.interaction("Basic", "read")
     def read(call: Call, wired: Any) -> Reply:
         callers.append(call.request.caller)
         return Reply(body=None, touched=Touched())
 
-    request = event({}) | {"resource": "/fhir/Basic/{id}", "pathParameters": {"id": "1"}}
+    request = event({}) | {"path": "/fhir/Basic/1"}
     request["requestContext"]["authorizer"] = dict(context)
     assert app(request, None)["statusCode"] == 200
     return callers[0]

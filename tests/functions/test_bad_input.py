@@ -136,8 +136,8 @@ CASES: dict[str, tuple[Attempt, int, str, str | None]] = {
         "required",
         "Bundle.entry[3].resource.code",
     ),
-    "batch": (
-        lambda c, k: c.post("", {**examples.submission(f"Patient/{k}"), "type": "batch"}),
+    "bundle-that-asks-for-nothing": (
+        lambda c, k: c.post("", {**examples.submission(f"Patient/{k}"), "type": "collection"}),
         400,
         "value",
         "Bundle.type",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections import defaultdict
@@ -13,8 +14,11 @@ import boto3
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
-from infra.gateway_responses import GATEWAY_RESPONSES, literal_template
+from infra.functions import FUNCTIONS, Http
+from infra.gateway_responses import GATEWAY_RESPONSES
+from infra.metadata import json_template, xml_template
 from infra.routes import endpoints, fhir_routes
+from passerelle.fhir import xml as fhir_xml
 from passerelle.fhir.capability import capability_statement
 
 PUBLIC = {
@@ -61,9 +65,21 @@ def methods(stage: Any) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
-def test_every_declared_route_is_deployed_and_nothing_else(stage: Any) -> None:
+def test_every_endpoint_is_deployed_and_nothing_else(stage: Any) -> None:
     declared = {(endpoint.method, endpoint.path) for endpoint in endpoints()}
     assert methods(stage).keys() == declared | {("GET", "/fhir/metadata")}
+
+
+def test_every_declared_route_reaches_the_function_that_declares_it() -> None:
+    """As API Gateway finds a resource: part by part, a literal one before a variable."""
+    deployed = {endpoint.path: endpoint.function for endpoint in endpoints() if endpoint.method == "ANY"}
+    for spec in FUNCTIONS:
+        if isinstance(spec.trigger, Http) and not spec.trigger.public:
+            for route in importlib.import_module(f"functions.{spec.name}.handler").handler.routes:
+                kind, _, rest = route.path.removeprefix("/fhir").strip("/").partition("/")
+                place = f"/fhir/{kind}" if f"/fhir/{kind}" in deployed else "/fhir/{type}"
+                resource = "/fhir" if not kind else f"{place}/{{proxy+}}" if rest else place
+                assert deployed[resource] == spec.name, route.path
 
 
 def test_only_what_a_client_needs_to_get_a_token_is_open(stage: Any) -> None:
@@ -113,7 +129,8 @@ def test_path_variables_at_the_same_place_have_the_same_name(stage: Any) -> None
 
 
 def test_the_stack_keeps_clear_of_cloudformations_limit(stage: Any) -> None:
-    assert len(stage.template["Resources"]) < 500
+    assert len(stage.template["Resources"]) < 300
+    assert len(json.dumps(stage.template)) < 1_000_000
 
 
 # --- what API Gateway answers by itself ---------------------------------------------------------------------
@@ -155,20 +172,30 @@ def test_a_client_without_token_learns_how_to_authenticate(stage: Any) -> None:
 def test_metadata_is_the_capability_statement_of_the_routes(stage: Any) -> None:
     integration = methods(stage)["GET", "/fhir/metadata"]["Integration"]
     assert integration["Type"] == "MOCK"
-    assert json.loads(integration["RequestTemplates"]["application/json"]) == {"statusCode": 200}
-    (answer,) = integration["IntegrationResponses"]
-    (template,) = answer["ResponseTemplates"].values()
-    assert json.loads(template) == capability_statement(fhir_routes())
-    assert len(template) < 300_000, "API Gateway's limit for a mapping template"
-    assert answer["ResponseParameters"]["method.response.header.Content-Type"] == "'application/fhir+json'"
-    assert integration["ContentHandling"] == answer["ContentHandling"] == "CONVERT_TO_TEXT"
+    statement = capability_statement(fhir_routes())
+    as_json, as_xml = integration["IntegrationResponses"]
+    (json_text,) = as_json["ResponseTemplates"].values()
+    (xml_text,) = as_xml["ResponseTemplates"].values()
+    assert json.loads(json_text) == statement
+    assert fhir_xml.loads(xml_text.partition(")")[2].encode()) == statement
+    assert max(len(json_text), len(xml_text.encode())) < 300_000, "API Gateway's limit for a mapping template"
+    for answer, media_type in ((as_json, "application/fhir+json"), (as_xml, "application/fhir+xml")):
+        assert answer["ResponseParameters"]["method.response.header.Content-Type"] == f"'{media_type}'"
+        assert integration["ContentHandling"] == answer["ContentHandling"] == "CONVERT_TO_TEXT"
 
 
-def test_a_literal_template_has_nothing_for_velocity() -> None:
-    resource = {"name": "$match", "url": "https://example.org/a#b", "text": "#if($x) ${y} #end"}
-    template = literal_template(resource)
+def test_the_templates_of_the_statement_have_nothing_for_velocity() -> None:
+    resource = {
+        "resourceType": "Basic",
+        "name": "$match",
+        "url": "https://example.org/a#b",
+        "text": "#if($x) ${y} #end",
+    }
+    template = json_template(resource)
     assert not {"$", "#"} & set(template)
     assert json.loads(template) == resource
+    with pytest.raises(ValueError, match="mapping template"):
+        xml_template({"resourceType": "Basic", "language": "$fr"})
 
 
 # --- logs, limits, edge -------------------------------------------------------------------------------------
@@ -203,6 +230,7 @@ def test_every_method_is_throttled(stage: Any) -> None:
 def test_bodies_arrive_as_bytes_over_modern_tls(stage: Any) -> None:
     (api,) = stage.of("AWS::ApiGateway::RestApi").values()
     assert api["BinaryMediaTypes"] == ["*/*"]
+    assert api["MinimumCompressionSize"] == 1024
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
     assert api["SecurityPolicy"].startswith("SecurityPolicy_TLS13_1_2_")
 

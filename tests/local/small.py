@@ -155,7 +155,7 @@ _TEMPLATE: Json = {
         },
         "Api": {
             "Type": "AWS::ApiGateway::RestApi",
-            "Properties": {"Name": "small", "BinaryMediaTypes": ["*/*"]},
+            "Properties": {"Name": "small", "BinaryMediaTypes": ["*/*"], "MinimumCompressionSize": 512},
         },
         "Stage": {
             "Type": "AWS::ApiGateway::Stage",

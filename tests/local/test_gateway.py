@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -96,6 +98,18 @@ def test_answers(gateway: Gateway) -> None:
     assert response.header("WWW-Authenticate") is None  # API Gateway keeps it for its own
     assert response.header("x-amzn-Remapped-WWW-Authenticate") == "Bearer"
     assert gateway.request("GET", "/things", {"x-bytes": "1"}).body == b"\x00\xff"
+
+
+@pytest.mark.parametrize(("accepted", "is_coded"), [("gzip, br", True), ("br", False), ("gzip;q=0", False)])
+def test_large_answers_are_compressed_for_clients_that_accept_it(
+    gateway: Gateway, accepted: str, is_coded: bool
+) -> None:
+    response = gateway.request("GET", "/things", {"Accept-Encoding": accepted})
+    assert (response.header("Content-Encoding") == "gzip") is is_coded
+    body = gzip.decompress(response.body) if is_coded else response.body
+    assert json.loads(body)["resource"] == "/things"
+    small = gateway.request("GET", "/things/info", {"Accept-Encoding": accepted})
+    assert small.header("Content-Encoding") is None
 
 
 def test_an_authorizer_that_allows_gives_its_context_as_strings(gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,18 @@ def stale(_: dict[str, Any]) -> Exception:
 @given(st.dictionaries(st.text(), _VALUES))
 def test_items_come_back_as_they_were(content: dict[str, Any]) -> None:
     assert from_attributes(to_attributes(content)) == content
+
+
+@given(_VALUES)
+def test_the_wire_form_is_that_of_the_sdk(value: Any) -> None:
+    assert to_attributes({"a": value}) == {"a": TypeSerializer().serialize(value)}
+
+
+def test_what_an_item_cannot_hold_is_refused() -> None:
+    with pytest.raises(TypeError, match="float"):
+        to_attributes({"a": [0.5]})
+    with pytest.raises(TypeError, match="SS"):
+        from_attributes({"a": {"SS": ["x"]}})
 
 
 def test_the_first_lost_condition_in_order_is_told_with_the_item_that_was_there(client: Any) -> None:

@@ -35,6 +35,7 @@ from passerelle.prescriptions.model import (
     to_map,
 )
 from passerelle.prescriptions.service import PrescriptionService, Target
+from passerelle.records.model import ResourceKey
 from tests.prescribing import (
     AT,
     OTHER_PATIENT,
@@ -132,7 +133,7 @@ def service(*, store: Any = None, journal: Any = None) -> PrescriptionService:
 
 
 def record_of(kind: str, id: str) -> dict[str, Any]:
-    found = wiring.record_store().find_latest(kind, id)
+    found = wiring.record_store().find_latest(ResourceKey.of(kind, id))
     assert found is not None
     assert found.body is not None
     loaded: dict[str, Any] = json.loads(found.body)

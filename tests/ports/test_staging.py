@@ -18,6 +18,7 @@ from passerelle.aws.records import DynamoRecordStore
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging
 from passerelle.errors import Unavailable
 from passerelle.identifiers import Blinder
+from passerelle.records.model import ResourceKey
 
 TABLES = TableNames(
     clinical="clinical", patients="patients", operations="operations", audit="audit", blinder=lambda: Blinder(b"k" * 32)
@@ -190,6 +191,6 @@ def test_the_store_reads_through_an_unsettled_commit(client: Any) -> None:
     db.write(put("clinical", one))
     db.write(put("clinical", {**one, "SK": f"v#OBS#{ulid}#000002", "v": 2, "x": "pending"}))
     db.write(put("clinical", {"PK": "X#pending", "SK": "X", "state": "pending", "lease_until": 0}))
-    found = DynamoRecordStore(db, TABLES).find_latest("Observation", f"{key}-{ulid}")
+    found = DynamoRecordStore(db, TABLES).find_latest(ResourceKey(type="Observation", id=f"{key}-{ulid}", patient=key))
     assert found is not None
     assert found.version == 1

@@ -13,22 +13,25 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 
 from passerelle.aws import tables
 from passerelle.aws.audit import DynamoAuditTrail
 from passerelle.aws.dynamodb import DynamoDb, in_parallel
 from passerelle.aws.journal import DynamoJournal, TableNames
+from passerelle.aws.session import new_session
 from passerelle.identifiers import Blinder
 
 if TYPE_CHECKING:
+    from botocore.session import Session
+
     from passerelle.access import Caller
     from passerelle.audit.service import AuditService
     from passerelle.authorization.model import Jwk
     from passerelle.authorization.service import AuthorizationService
     from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
     from passerelle.aws.clients import DynamoClients
+    from passerelle.aws.objects import S3Objects
     from passerelle.aws.patients import DynamoPatientIndex
     from passerelle.aws.prescriptions import DynamoPrescriptions
     from passerelle.aws.records import DynamoRecordStore
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from passerelle.patients.identity import IdentityScheme
     from passerelle.patients.service import PatientService
     from passerelle.prescriptions.service import PrescriptionService
+    from passerelle.records.gate import Gate
+    from passerelle.records.history import RecordHistory
+    from passerelle.records.searching import RecordSearch
     from passerelle.records.service import RecordService
 
 # One connection per parallel call, few quick retries: a caller waits at most 29 s at API Gateway.
@@ -82,9 +88,14 @@ def environment() -> Environment:
 
 
 @cache
-def aws(service: Any) -> Any:
+def session() -> Session:
+    return new_session()
+
+
+@cache
+def aws(service: str) -> Any:
     """The client of an AWS service; clients are thread-safe."""
-    return boto3.client(service, config=_CLIENT)
+    return session().create_client(service, config=_CLIENT)
 
 
 @cache
@@ -107,7 +118,15 @@ def table_names() -> TableNames:
         operations=os.environ[tables.OPERATIONS.variable],
         audit=os.environ[tables.AUDIT.variable],
         blinder=blinder,
+        objects=objects,
     )
+
+
+@cache
+def objects() -> S3Objects:
+    from passerelle.aws.objects import S3Objects
+
+    return S3Objects(aws("s3"), environment().documents_bucket)
 
 
 @cache
@@ -161,7 +180,8 @@ def record_service() -> RecordService:
 
     return RecordService(
         store=record_store(),
-        people=patient_index(),
+        gate=gate(),
+        search=record_search(),
         journal=journal(),
         blinder=blinder(),
         in_parallel=in_parallel,
@@ -169,12 +189,32 @@ def record_service() -> RecordService:
 
 
 @cache
+def gate() -> Gate:
+    from passerelle.records.gate import Gate
+
+    return Gate(patient_index())
+
+
+@cache
+def record_search() -> RecordSearch:
+    from passerelle.records.searching import RecordSearch
+
+    return RecordSearch(store=record_store(), gate=gate(), blinder=blinder(), in_parallel=in_parallel)
+
+
+@cache
+def record_history() -> RecordHistory:
+    from passerelle.records.history import RecordHistory
+
+    return RecordHistory(store=record_store(), gate=gate(), blinder=blinder(), in_parallel=in_parallel)
+
+
+@cache
 def document_service() -> DocumentService:
     from passerelle.aws.documents import S3DocumentVault
     from passerelle.documents.service import DocumentService
 
-    vault = S3DocumentVault(aws("s3"), environment().documents_bucket)
-    return DocumentService(vault=vault, in_parallel=in_parallel)
+    return DocumentService(vault=S3DocumentVault(objects()), in_parallel=in_parallel)
 
 
 @cache
@@ -183,6 +223,7 @@ def transaction_service() -> TransactionService:
 
     return TransactionService(
         records=record_service(),
+        search=record_search(),
         patients=patient_service(),
         documents=document_service(),
         journal=journal(),
@@ -200,7 +241,30 @@ class HttpWiring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatientsWiring(HttpWiring):
+class RecordWiring(HttpWiring):
+    """What every function has that serves resources of the record or of the directory."""
+
+    records: RecordService
+    search: RecordSearch
+    history: RecordHistory
+
+
+def _record() -> dict[str, Any]:
+    return {
+        "trail": trail(),
+        "records": record_service(),
+        "search": record_search(),
+        "history": record_history(),
+    }
+
+
+@cache
+def directory() -> RecordWiring:
+    return RecordWiring(**_record())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientsWiring(RecordWiring):
     patients: PatientService
     scheme: IdentityScheme
 
@@ -210,12 +274,24 @@ def patients() -> PatientsWiring:
     from passerelle.fhir.validation import prepare
 
     prepare("Patient")
-    return PatientsWiring(trail=trail(), patients=patient_service(), scheme=identity_scheme())
+    return PatientsWiring(**_record(), patients=patient_service(), scheme=identity_scheme())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsWiring(HttpWiring):
-    records: RecordService
+class DocumentsWiring(RecordWiring):
+    documents: DocumentService
+
+
+@cache
+def documents() -> DocumentsWiring:
+    return DocumentsWiring(**_record(), documents=document_service())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsWiring(PatientsWiring):
+    """Also what the entries of a batch ask for: people and documents."""
+
+    documents: DocumentService
     transactions: TransactionService
 
 
@@ -224,28 +300,13 @@ def records() -> RecordsWiring:
     from passerelle.fhir.validation import prepare
 
     prepare("DiagnosticReport", "DocumentReference", "List", "Observation", "Patient")
-    return RecordsWiring(trail=trail(), records=record_service(), transactions=transaction_service())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentsWiring(HttpWiring):
-    records: RecordService
-    documents: DocumentService
-
-
-@cache
-def documents() -> DocumentsWiring:
-    return DocumentsWiring(trail=trail(), records=record_service(), documents=document_service())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryWiring(HttpWiring):
-    records: RecordService
-
-
-@cache
-def directory() -> DirectoryWiring:
-    return DirectoryWiring(trail=trail(), records=record_service())
+    return RecordsWiring(
+        **_record(),
+        patients=patient_service(),
+        scheme=identity_scheme(),
+        documents=document_service(),
+        transactions=transaction_service(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,7 +461,7 @@ class BoundKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PrescriptionsWiring(HttpWiring):
+class PrescriptionsWiring(RecordWiring):
     prescriptions: PrescriptionService
 
 
@@ -424,7 +485,7 @@ def prescriptions() -> PrescriptionsWiring:
         people=patient_service(),
         keys=BoundKeys(clients=clients()),
     )
-    return PrescriptionsWiring(trail=trail(), prescriptions=service)
+    return PrescriptionsWiring(**_record(), prescriptions=service)
 
 
 def reset() -> None:

@@ -2,7 +2,7 @@
 
     app = FhirApp("patients", provide=wiring.patients)
 
-    @app.read("Patient", transaction="ITI-78")
+    @app.interaction("Patient", "read", transactions=("ITI-78",))
     def read(call: Call, wired: PatientsWiring) -> Reply: ...
 
     handler = app
@@ -10,6 +10,7 @@
 For every request, in this order: route, scope, content negotiation, body size and type, the handler, audit, answer.
 Law 5: no answer with health data leaves before its audit record is durable; if it cannot be stored the answer is 503.
 A handler says what it disclosed in `Reply.touched`; COMMITTED means that the audit records were part of the commit.
+Each request leaves one line in the log: its route as it is declared, the status, the request id.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Final, Protocol
@@ -29,14 +31,23 @@ from urllib.parse import parse_qsl, urlencode
 from aws_lambda_powertools import Logger
 
 from passerelle.access import Caller, Interaction, Permission, Request, Scopes, Touched, insufficient_scope
-from passerelle.api.routes import BASE, Action, Route
+from passerelle.api.negotiation import (
+    FHIR_JSON,
+    FHIR_XML,
+    JSON,
+    Representation,
+    accepted,
+    codec_of,
+    negotiated,
+    preferences,
+)
+from passerelle.api.routes import BASE, INTERACTIONS, Action, Feature, InteractionName, Route, RouteTable
 from passerelle.audit.model import audit_of
 from passerelle.audit.ports import AuditTrail
 from passerelle.errors import (
     Fault,
     Invalid,
     NotAcceptable,
-    NotFound,
     PasserelleError,
     TooLarge,
     Unauthenticated,
@@ -44,14 +55,14 @@ from passerelle.errors import (
     UnsupportedMedia,
 )
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir.outcome import render_outcome
+from passerelle.fhir.elements import Part
+from passerelle.fhir.outcome import render_outcome, success
 from passerelle.identifiers import PATIENT_KEY
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
-FHIR_JSON = "application/fhir+json"
-_JSON_TYPES = {FHIR_JSON, "application/json", "text/json", "json"}
-_BODY_TYPES = {FHIR_JSON, "application/json"}
 FORM = "application/x-www-form-urlencoded"
+PATCH_TYPES: Final = ("application/json-patch+json", FHIR_JSON, FHIR_XML)
+_MAX_ANSWER_DEPTH = fhir_json.MAX_DEPTH + 8  # a resource of any depth that is accepted, in a Bundle
 
 COMMITTED: Final = Touched()
 
@@ -68,13 +79,13 @@ class Wired(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer. `body` is a resource as a dict, stored bytes or None; with another `content_type` it is raw bytes."""
+    """An answer. `body` is a resource, as a dict or stored JSON, or None; with a `content_type`, bytes of that type."""
 
     body: Mapping[str, Any] | bytes | None
     touched: Touched
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    content_type: str = FHIR_JSON
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +104,18 @@ class Call:
 
     @cached_property
     def resource(self) -> Any:
-        """The body as JSON; raises Invalid (`structure`)."""
+        """The body as FHIR JSON, whichever form it came in; raises Invalid (`structure`)."""
         if not self.body:
             raise Invalid("a body is required", code="required")
+        if codec_of(self.content_type) == "xml":
+            from passerelle.fhir import xml as fhir_xml  # few requests are XML
+
+            return fhir_xml.loads(self.body)
         return fhir_json.loads(self.body)
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
 
     @property
     def if_match(self) -> int | None:
@@ -104,16 +123,50 @@ class Call:
         tag = self.headers.get("if-match")
         if tag is None:
             return None
-        version = tag.removeprefix("W/").strip('"')
+        version = tag.strip().removeprefix("W/").strip('"')
         if not version.isascii() or not version.isdigit():
             raise Invalid('If-Match must name one version: W/"n"', code="value")
         return int(version)
 
     @property
-    def accepted(self) -> list[str]:
-        """The media types asked for; `_format` wins over Accept."""
-        wanted = [value for name, value in self.query if name == "_format"]
-        return wanted or [part.split(";")[0].strip() for part in self.headers.get("accept", "*/*").split(",")]
+    def if_none_exist(self) -> list[tuple[str, str]] | None:
+        """The search of If-None-Exist: only create if it finds nothing."""
+        text = self.headers.get("if-none-exist")
+        return None if text is None else parse_qsl(text.rpartition("?")[2], keep_blank_values=True)
+
+    @property
+    def patch(self) -> tuple[Any, str]:
+        """The body as JSON, and the media type that says which kind of patch it is."""
+        return self.resource, self.content_type.partition(";")[0].strip().lower()
+
+    @cached_property
+    def preferences(self) -> Mapping[str, str]:
+        return preferences(self.headers.get("prefer", ""))
+
+    @property
+    def returns(self) -> str:
+        """What the answer to a write should hold: `representation`, `minimal` or `operationoutcome`."""
+        return self.preferences.get("return", "representation").lower()
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a parameter that the server does not know is a fault (`Prefer: handling=strict`)."""
+        return self.preferences.get("handling") == "strict"
+
+    @cached_property
+    def representation(self) -> Representation | None:
+        """The form of the answer; None if it has none of those asked for."""
+        return negotiated(self.query, self.headers.get("accept", ""))
+
+    @property
+    def accepted(self) -> Sequence[str]:
+        """The media types asked for, the preferred first; `_format` wins over Accept."""
+        return accepted(self.query, self.headers.get("accept", ""))
+
+    @cached_property
+    def part(self) -> Part:
+        """What of the resources is asked for (`_summary`, `_elements`); raises Invalid (`value`)."""
+        return Part.read(self.query)
 
     def one(self, name: str) -> str | None:
         """The only value of a query parameter, or None; raises Invalid if it is repeated."""
@@ -132,6 +185,7 @@ class FhirApp:
     def __init__(self, name: str, *, provide: Callable[[], Wired]) -> None:
         self.name = name
         self.routes: list[Route] = []
+        self._table = RouteTable()
         self._provide = provide
         self._log = Logger(service=f"passerelle-{name}")
         if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
@@ -149,138 +203,121 @@ class FhirApp:
         resource: str | None,
         permission: Permission | None,
         raw: bool = False,
+        features: tuple[Feature, ...] = (),
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self.routes.append(
-                Route(
-                    method=method,
-                    path=f"{BASE}{path}",
+            route = Route(
+                method=method,
+                path=f"{BASE}{path}",
+                name=name,
+                action=action,
+                resource=resource,
+                permission=permission,
+                raw=raw,
+                handler=handler,
+                features=features,
+            )
+            self._table.add(route)
+            self.routes.append(route)
+            return handler
+
+        return register
+
+    def interaction(
+        self,
+        resource: str,
+        name: InteractionName,
+        *,
+        transactions: tuple[str, ...] = (),
+        features: tuple[Feature, ...] = (),
+    ) -> Callable[[Handler], Handler]:
+        """An interaction of a type; the scope of any of the transactions opens it, too."""
+        shape = INTERACTIONS[name]
+        permission = Permission(resource=resource, interaction=shape.needs, transactions=transactions)
+
+        def register(handler: Handler) -> Handler:
+            for method, path in shape.places:
+                declare = self.route(
+                    method,
+                    f"/{resource}{path}",
                     name=name,
-                    action=action,
+                    action=shape.action,
                     resource=resource,
                     permission=permission,
-                    raw=raw,
-                    handler=handler,
+                    features=features,
                 )
-            )
+                declare(handler)
             return handler
 
         return register
-
-    def _typed(
-        self, method: str, path: str, name: str, action: Action, resource: str, needs: Interaction, *of: str | None
-    ) -> Callable[[Handler], Handler]:
-        return self.route(
-            method,
-            f"/{resource}{path}",
-            name=name,
-            action=action,
-            resource=resource,
-            permission=Permission(
-                resource=resource, interaction=needs, transactions=tuple(each for each in of if each)
-            ),
-        )
-
-    def read(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
-        return self._typed("GET", "/{id}", "read", "R", resource, "r", transaction)
-
-    def vread(self, resource: str) -> Callable[[Handler], Handler]:
-        return self._typed("GET", "/{id}/_history/{version}", "vread", "R", resource, "r", None)
-
-    def search(self, resource: str, *, transactions: tuple[str, ...] = ()) -> Callable[[Handler], Handler]:
-        """GET on the type and POST on `_search`; the scope of any of the transactions opens it."""
-
-        def register(handler: Handler) -> Handler:
-            self._typed("GET", "", "search-type", "E", resource, "s", *transactions)(handler)
-            self._typed("POST", "/_search", "search-type", "E", resource, "s", *transactions)(handler)
-            return handler
-
-        return register
-
-    def create(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
-        return self._typed("POST", "", "create", "C", resource, "c", transaction)
-
-    def update(self, resource: str) -> Callable[[Handler], Handler]:
-        return self._typed("PUT", "/{id}", "update", "U", resource, "u", None)
-
-    def conditional_update(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
-        return self._typed("PUT", "", "conditional-update", "U", resource, "u", transaction)
-
-    def conditional_delete(self, resource: str, *, transaction: str | None = None) -> Callable[[Handler], Handler]:
-        return self._typed("DELETE", "", "conditional-delete", "D", resource, "d", transaction)
-
-    def delete(self, resource: str) -> Callable[[Handler], Handler]:
-        return self._typed("DELETE", "/{id}", "delete", "D", resource, "d", None)
 
     def operation(
         self, resource: str, path: str, *, needs: Interaction, method: str = "POST", transaction: str | None = None
     ) -> Callable[[Handler], Handler]:
         """`path` below the type: `/{id}/$accept` or `/$match`."""
-        name = path.rpartition("/")[2]
-        return self._typed(method, path, name, "E", resource, needs, transaction)
+        return self.route(
+            method,
+            f"/{resource}{path}",
+            name=path.rpartition("/")[2],
+            action="E",
+            resource=resource,
+            permission=Permission(
+                resource=resource, interaction=needs, transactions=(transaction,) if transaction else ()
+            ),
+        )
 
     # --- serving ------------------------------------------------------------------------------------------------
 
     def __call__(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Serve one API Gateway REST proxy event (payload format 1.0)."""
         request_id = event["requestContext"]["requestId"]
+        asked: Representation | None = None
+        place = ""
         try:
-            return self._serve(event, request_id)
+            wired = self._provide()
+            call = _call(event, _caller(event), wired.now())
+            asked = call.representation
+            route, parameters = self._table.find(event["httpMethod"], event["path"])
+            place = f"{route.method} {route.path}"
+            answer = _rendered(self._answer(route, parameters, call, wired), asked or JSON, request_id)
         except PasserelleError as error:
             self._report(error, request_id)
-            return _rendered(_refusal(error), request_id)
+            answer = _rendered(_refusal(error), asked or JSON, request_id)
         except Exception as failure:  # noqa: BLE001 - the last line: a defect must not tell the caller anything
             self._report(failure, request_id)
-            return _rendered(_refusal(Fault(f"the server failed; request {request_id}")), request_id)
+            answer = _rendered(_refusal(Fault(f"the server failed; request {request_id}")), JSON, request_id)
+        if event["httpMethod"] == "HEAD":
+            answer["body"] = ""
+        self._log.info("answered", route=place, status=answer["statusCode"], request_id=request_id)
+        return answer
 
-    def _serve(self, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-        wired = self._provide()
-        caller = _caller(event)
-        route = self._find(event)
-        body = _body(event)
-        query = _query(event, body)
-        request = Request(
-            caller=caller,
-            name=route.name,
-            action=route.action,
-            request_id=request_id,
-            at=wired.now(),
-            base_url=_base_url(event),
-            query=f"{event['path']}?{urlencode(query)}" if query else "",
-            idempotency_key=_header(event, "idempotency-key"),
-            fingerprint=_fingerprint(event, body),
-        )
-        call = Call(
-            request=request,
-            path=event.get("pathParameters") or {},
-            query=query,
-            headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
-            body=body,
-        )
+    def answer(self, method: str, path: str, call: Call, wired: Wired) -> Reply:
+        """Serve a request that came within another, as if it had come alone; `path` begins with the base.
+
+        `call` is as it would be, but for the name and action of its request and the variables of its path. A refusal
+        is a reply; raises NotFound and Unsupported only where there is no route.
+        """
+        route, parameters = self._table.find(method, path)
+        return self._answer(route, parameters, call, wired)
+
+    def _answer(self, route: Route, parameters: Mapping[str, str], call: Call, wired: Wired) -> Reply:
+        request = replace(call.request, name=route.name, action=route.action)
+        call = replace(call, request=request, path=parameters)
         try:
-            _authorise(route, caller)
-            _negotiate(route, call)
-            reply = route.handler(call, wired)
+            _authorise(route, request.caller)
+            _check(route, call)
+            reply = _preferred(route, call, route.handler(call, wired))
             touched, refusal = reply.touched, None
         except PasserelleError as error:
-            self._report(error, request_id)
+            self._report(error, request.request_id)
             reply, touched, refusal = _refusal(error), _addressed(call), error
         if touched is not COMMITTED:
             try:
                 wired.trail.append(audit_of(request, touched, refusal=refusal))
             except PasserelleError as error:
-                self._report(error, request_id)
-                reply = _refusal(Unavailable("the access cannot be recorded; repeat the same request"))
-        return _rendered(reply, request_id)
-
-    def _find(self, event: Mapping[str, Any]) -> Route:
-        parameters = event.get("pathParameters") or {}
-        last = next((value for value in parameters.values() if value.startswith("$")), None)
-        for route in self.routes:
-            same_place = route.method == event["httpMethod"] and route.gateway_path == event["resource"]
-            if same_place and route.operation == last:
-                return route
-        raise NotFound("no such interaction", code="not-supported")
+                self._report(error, request.request_id)
+                return _refusal(Unavailable("the access cannot be recorded; repeat the same request"))
+        return reply
 
     def _report(self, failure: Exception, request_id: str) -> None:
         """Log what a maintainer needs and no word of the request: class, place, request id."""
@@ -309,6 +346,25 @@ def places(failure: BaseException | None) -> list[str]:
     return places
 
 
+def _call(event: Mapping[str, Any], caller: Caller, at: datetime) -> Call:
+    """The request as it came; which route it is for shows later."""
+    body = _body(event)
+    query = _query(event, body)
+    request = Request(
+        caller=caller,
+        name="",
+        action="E",
+        request_id=event["requestContext"]["requestId"],
+        at=at,
+        base_url=_base_url(event),
+        query=f"{event['path']}?{urlencode(query)}" if query else "",
+        idempotency_key=_header(event, "idempotency-key"),
+        fingerprint=_fingerprint(event, body),
+    )
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    return Call(request=request, path={}, query=query, headers=headers, body=body)
+
+
 def _caller(event: Mapping[str, Any]) -> Caller:
     """The caller that the authorizer verified; API Gateway passes its context as strings."""
     context = event["requestContext"].get("authorizer") or {}
@@ -332,8 +388,9 @@ def _authorise(route: Route, caller: Caller) -> None:
         raise insufficient_scope()
 
 
-def _negotiate(route: Route, call: Call) -> None:
-    if not route.raw and not any(each in _JSON_TYPES or each in ("*/*", "application/*", "") for each in call.accepted):
+def _check(route: Route, call: Call) -> None:
+    """What can be said of the form of a request before its handler reads it."""
+    if call.representation is None and not route.raw:
         raise NotAcceptable()
     key = call.request.idempotency_key
     if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
@@ -341,9 +398,44 @@ def _negotiate(route: Route, call: Call) -> None:
     if len(call.body) > MAX_BODY_BYTES:
         raise TooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
     if call.body:
-        content_type = call.headers.get("content-type", "").split(";")[0].strip().lower()
-        if content_type not in ({FORM} if call.request.name == "search-type" else _BODY_TYPES):
+        _check_type(route, call.content_type)
+
+
+def _check_type(route: Route, content_type: str) -> None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if route.name == "search-type":
+        if media_type != FORM:
             raise UnsupportedMedia()
+    elif route.name in ("patch", "conditional-patch"):
+        if media_type not in PATCH_TYPES:
+            raise UnsupportedMedia(headers={"Accept-Patch": ", ".join(PATCH_TYPES)})
+    elif codec_of(content_type) is None:
+        raise UnsupportedMedia()
+
+
+def _preferred(route: Route, call: Call, reply: Reply) -> Reply:
+    """The reply as the client wants it: not what it has already, nor more of a written resource than it asks for."""
+    if route.name == "read" and reply.status == 200 and _is_known(call.headers, reply.headers):
+        return replace(reply, status=304, body=None)
+    if route.action in ("C", "U") and reply.status in (200, 201):
+        if call.returns == "minimal":
+            return replace(reply, body=None)
+        if call.returns == "operationoutcome":
+            return replace(reply, body=success("stored"))
+    return reply
+
+
+def _is_known(sent: Mapping[str, str], current: Mapping[str, str]) -> bool:
+    """Whether the client has this version (RFC 9110 section 13.2.2): the ETag decides, the date only without one."""
+    tags = sent.get("if-none-match")
+    if tags is not None:
+        known = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+        return "ETag" in current and (current["ETag"].removeprefix("W/") in known or "*" in known)
+    try:
+        since = parsedate_to_datetime(sent["if-modified-since"])
+        return parsedate_to_datetime(current["Last-Modified"]) <= since
+    except (KeyError, TypeError, ValueError):
+        return False  # not sent, or no date with a time zone: then the header does not count
 
 
 def _addressed(call: Call) -> Touched:
@@ -390,19 +482,35 @@ def _refusal(error: PasserelleError) -> Reply:
     return Reply(status=error.status, body=render_outcome(error), headers=dict(error.headers), touched=COMMITTED)
 
 
-def _rendered(reply: Reply, request_id: str) -> dict[str, Any]:
-    body = reply.body if isinstance(reply.body, bytes) else b"" if reply.body is None else fhir_json.dumps(reply.body)
+def _rendered(reply: Reply, asked: Representation, request_id: str) -> dict[str, Any]:
+    if reply.content_type is not None and isinstance(reply.body, bytes):
+        content, content_type, is_text = reply.body, reply.content_type, False
+    else:
+        content, content_type, is_text = _written(reply.body, asked), asked.media_type, True
     headers = {
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "X-Request-Id": request_id,
-        **({"Content-Type": reply.content_type} if body else {}),
+        **({"Content-Type": content_type} if content else {}),
         **reply.headers,
     }
-    is_text = reply.content_type == FHIR_JSON
     return {
         "statusCode": reply.status,
         "headers": headers,
-        "body": body.decode() if is_text else base64.b64encode(body).decode(),
+        "body": content.decode() if is_text else base64.b64encode(content).decode(),
         "isBase64Encoded": not is_text,
     }
+
+
+def _written(body: Mapping[str, Any] | bytes | None, asked: Representation) -> bytes:
+    """A resource in the form that was asked for; one that is stored in that form is passed on as it is."""
+    if body is None:
+        return b""
+    if asked.codec == "json" and not asked.pretty and isinstance(body, bytes):
+        return body
+    resource = fhir_json.loads(body, max_depth=_MAX_ANSWER_DEPTH) if isinstance(body, bytes) else body
+    if asked.codec == "json":
+        return fhir_json.dumps(resource, pretty=asked.pretty)
+    from passerelle.fhir import xml as fhir_xml  # few answers are XML
+
+    return fhir_xml.dumps(resource, pretty=asked.pretty)

@@ -16,13 +16,13 @@ import contextvars
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, cast
 
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from passerelle.errors import Busy, Fault, PasserelleError, Unavailable
@@ -36,26 +36,54 @@ MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 MAX_ITEM_BYTES = 400 * 1024
 _CONFLICT_RETRIES = 8
 
-_serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
-
 
 def to_attributes(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _serialize(value) for name, value in item.items()}
+    """An item in wire form (API reference, "AttributeValue"); raises TypeError for a value of any other type."""
+    return {name: _to_wire(value) for name, value in item.items()}
 
 
 def from_attributes(attributes: Mapping[str, Any]) -> Item:
-    return {name: _plain(_deserialize(value)) for name, value in attributes.items()}
+    return {name: _from_wire(value) for name, value in attributes.items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Binary):
-        return bytes(cast(Any, value))
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    return int(value) if type(value).__name__ == "Decimal" else value
+# Not those of boto3.dynamodb, whose import costs more than all of this package, and which make Decimals of integers.
+def _to_wire(value: Any) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"S": value}
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case None:
+            return {"NULL": True}
+        case bytes():
+            return {"B": value}
+        case list() | tuple():
+            return {"L": [_to_wire(each) for each in value]}
+        case Mapping():
+            return {"M": to_attributes(value)}
+        case _:
+            raise TypeError(f"an item holds no {type(value).__name__}")
+
+
+def _from_wire(attribute: Mapping[str, Any]) -> Any:
+    ((kind, content),) = attribute.items()
+    match kind:
+        case "S" | "BOOL":
+            return content
+        case "N":
+            return int(content)
+        case "NULL":
+            return None
+        case "B":
+            return bytes(content)
+        case "L":
+            return [_from_wire(each) for each in content]
+        case "M":
+            return from_attributes(content)
+        case _:
+            raise TypeError(f"an item holds no {kind}")
 
 
 def size_bytes(attributes: Mapping[str, Any]) -> int:
@@ -82,12 +110,16 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
 
 @dataclass(slots=True)
 class Meter:
-    """What was spent between `measure()` and its end. Round trips include other services that report here."""
+    """What was spent between `measure()` and its end. Round trips include other services that report here.
+
+    `read_units_of` are the read units by call: what a Query reads is the index of the record, the rest single items.
+    """
 
     round_trips: int = 0
     calls: list[str] = field(default_factory=list)
     read_units: float = 0
     write_units: float = 0
+    read_units_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 _meters: contextvars.ContextVar[tuple[Meter, ...]] = contextvars.ContextVar("meters", default=())
@@ -111,6 +143,7 @@ def count(call: str, *, read_units: float = 0, write_units: float = 0) -> None:
         meter.calls.append(call)
         meter.round_trips += not _in_parallel.get()
         meter.read_units += read_units
+        meter.read_units_of[call] += read_units
         meter.write_units += write_units
 
 
@@ -118,10 +151,13 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def in_parallel(*calls: Callable[[], Any]) -> tuple[Any, ...]:
-    """Make independent calls at once, as one round trip; the first exception, in argument order, is raised."""
+    """Make independent calls at once, as one round trip; the first exception, in argument order, is raised.
+
+    Calls that one of them makes in turn go one after the other: a pool whose workers wait for it may never end.
+    """
     global _pool
-    if len(calls) == 1:
-        return (calls[0](),)
+    if len(calls) == 1 or _in_parallel.get():
+        return tuple(call() for call in calls)
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="dynamodb")
     for meter in _meters.get():
@@ -281,7 +317,7 @@ class DynamoDb:
             pending = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if not pending:
                 return found
-            self._back_off(attempt)
+            self.back_off(attempt)
         raise Busy(headers={"Retry-After": "1"})
 
     def query(
@@ -358,11 +394,12 @@ class DynamoDb:
         keys = [_key_of(action) for action in actions]
         if len(actions) > MAX_ACTIONS or len(set(keys)) != len(keys):
             raise Fault()
-        total = sum(action.cost_bytes() for action in actions)
-        if total > MAX_TRANSACTION_BYTES:
+        sizes = [action.cost_bytes() for action in actions]
+        if sum(sizes) > MAX_TRANSACTION_BYTES:
             raise Fault()
+        write_units = 2 * sum(max(1, math.ceil(size / 1024)) for size in sizes)
         for attempt in range(_CONFLICT_RETRIES):
-            count("TransactWriteItems", write_units=2 * sum(_units(action) for action in actions))
+            count("TransactWriteItems", write_units=write_units)
             try:
                 with aws_errors():
                     self._client.transact_write_items(TransactItems=[action.rendered() for action in actions])
@@ -372,7 +409,7 @@ class DynamoDb:
                     self._raise_unless_conflict(cause, actions)
                 elif not (isinstance(cause, ClientError) and _code(cause) == "TransactionConflictException"):
                     raise
-                self._back_off(attempt)
+                self.back_off(attempt)
             else:
                 return
         raise Busy(headers={"Retry-After": "1"})
@@ -390,16 +427,13 @@ class DynamoDb:
     def _unexplained(error: ClientError) -> NoReturn:
         raise Fault() from error
 
-    def _back_off(self, attempt: int) -> None:
+    def back_off(self, attempt: int) -> None:
+        """Wait for others who use the same items: the longer, the more attempts (from 0) were in vain."""
         self._sleep(random.uniform(0, min(0.4, 0.01 * 2**attempt)))  # noqa: S311 - jitter, not a secret
 
 
 def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
-
-
-def _units(action: Action) -> int:
-    return max(1, math.ceil(action.cost_bytes() / 1024))
 
 
 def _key_of(action: Action) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from passerelle.access import Touched
 from passerelle.audit.model import AuditRecord
@@ -27,14 +27,19 @@ from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder
 from passerelle.journal import AlreadyAnsweredError, Announcement, Answer, Change
 
+if TYPE_CHECKING:
+    from passerelle.aws.objects import S3Objects
+
 OUTBOX_KEPT_SECONDS = 7 * 86_400
+_MEETINGS = 10  # attempts of a commit that meets larger ones which are being made: two seconds or so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableNames:
-    """The deployed names of the tables (`aws/tables.py`), and the blinder of the keys in them.
+    """The deployed names of the tables (`aws/tables.py`), the blinder of the keys in them, and where large bodies go.
 
-    `blinder` is called when a key is first needed: functions that blind nothing never fetch the secret.
+    `blinder` is called when a key is first needed: functions that blind nothing never fetch the secret. Without
+    `objects` a body that does not fit an item is refused.
     """
 
     clinical: str
@@ -42,6 +47,7 @@ class TableNames:
     operations: str
     audit: str
     blinder: Callable[[], Blinder]
+    objects: Callable[[], S3Objects] | None = None
 
 
 @singledispatch
@@ -80,14 +86,18 @@ class DynamoJournal:
         # Answers come first: a repeated request learns of its answer before anything else that it would lose.
         ordered = sorted(changes, key=lambda change: not isinstance(change, Answer))
         actions = [action for change in ordered for action in actions_of(change, self._tables)]
-        try:
-            if fits_one_transaction(actions):
-                self._dynamodb.transact(actions)
+        for attempt in range(_MEETINGS):
+            try:
+                if fits_one_transaction(actions):
+                    self._dynamodb.transact(actions)
+                else:
+                    self._commit_staged(ordered)
+            except StagedItemError as met:
+                self._staging.recover(met.transaction)
+                self._dynamodb.back_off(attempt)
             else:
-                self._commit_staged(ordered)
-        except StagedItemError as met:
-            self._staging.recover(met.transaction)
-            raise Busy(headers={"Retry-After": "1"}) from None
+                return
+        raise Busy(headers={"Retry-After": "1"})
 
     def _commit_staged(self, changes: Sequence[Change]) -> None:
         staged: list[StagedRecord] = []

@@ -1,46 +1,57 @@
 """The record on DynamoDB: one collection per patient, versions and search entries side by side.
 
-    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, s (sort date), b (zlib of JSON), immutable
+    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, b (zlib of JSON), p (placement), immutable
     clinical  P#<patient key>   e#<TTT>#<yyyymmddHHMM>#<local>        v, at, k (packed search values)         current
-    clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 the same for resources of no patient
-    clinical  T#<TTT>#<token>   <id>                                  a shared resource under a blinded identifier
+    clinical  P#<patient key>   x#<TTT>#<range>#<yyyymmddHHMM>#<local>   the same, under one value of the type's range
+    clinical  P#<patient key>   h#<yyyymmddHHMMSSmmm>#<TTT>#<local>#<000001>   that a version came to exist
+    clinical  A#<TTT>#<id>      A                                     patient: where a client-assigned id is stored
+    clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 a version of a resource of no patient
+    clinical  E#<TTT>           e#<id>                                its entry, among all of the type
+    clinical  L#<TTT>#<lookup>  [<normalised text>#]<id>              the same under a look-up of the directory
+    clinical  H#<TTT>           h#<yyyymmddHHMMSSmmm>#<TTT>#<id>#<000001>
     clinical  U#<TTT>#<token>   U                                     owner of an identifier that is unique
+    clinical  U#guard#<name>    U                                     n: how often a guard was committed
 
-TTT is the type's code in `fhir/index.py`, `local` the ulid of the resource id (a Patient's own key). For example, the
-third version of an Observation, and its entry:
+TTT is the type's code in `fhir/index.py`, `local` the ulid of the resource id, a Patient's own key, or the id that a
+client chose. For example, the third version of an Observation, and its entry:
 
     P#7q2k9c4m1xw8z0ab  v#OBS#01jpab3v5w9f2k8m4n6p0q1r2s#000003
     P#7q2k9c4m1xw8z0ab  e#OBS#202503140730#01jpab3v5w9f2k8m4n6p0q1r2s
 
 Writing version n+1 is an insert that fails if it exists: the optimistic lock, the history and the outbox need nothing
-else. Items with `x` belong to a transaction that is not settled yet (`staging.py`).
+else. A body that is too large for an item is an object (`l`, named by its SHA-256) that is stored before the commit.
+Items with `x` belong to a transaction that is not settled yet (`staging.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 
-from passerelle.aws.dynamodb import (
-    Action,
-    DynamoDb,
-    Item,
-    Key,
-    delete_if,
-    put,
-    put_if,
-)
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, delete_if, in_parallel, put, put_if
 from passerelle.aws.journal import TableNames, actions_of, staged_of
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging
-from passerelle.errors import Conflict, Stale, TooLarge
-from passerelle.fhir.index import record_type
+from passerelle.errors import Conflict, Fault, Stale, TooLarge
+from passerelle.fhir.index import RECORD_TYPES, lookups_of, record_type
 from passerelle.identifiers import split_resource_id
-from passerelle.records.model import IdentifierClaim, RecordVersion, StoredVersion
-from passerelle.records.search import Entry
+from passerelle.records.model import (
+    Guard,
+    IdentifierClaim,
+    Overtaken,
+    Placement,
+    RecordVersion,
+    ResourceKey,
+    StoredVersion,
+)
+from passerelle.records.ports import LONG, EntryPage, Indexed, Mark, MarkPage, Scan
+from passerelle.records.search import Entry, outlasts
 
-MAX_STORED_BYTES = 350_000  # of the compressed body: an item holds 400 kB
+MAX_INLINE_BYTES = 300_000  # of the compressed body: an item holds 400 kB
+PREFIX_CHARACTERS = 3  # of a text, that its look-up partition is named by
 
 
 class DynamoRecordStore:
@@ -48,86 +59,217 @@ class DynamoRecordStore:
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
+        self._tables = tables
         self._table = tables.clinical
         self._staging = Staging(dynamodb, tables)
 
-    def find_latest(self, type: str, id: str) -> StoredVersion | None:
-        place = _place(type, id)
-        if place is None:
+    # --- versions -------------------------------------------------------------------------------------------------
+
+    def find_key(self, type: str, id: str) -> ResourceKey | None:
+        if _is_shared_type(type):
+            return ResourceKey(type=type, id=id, patient=None)
+        item = self._dynamodb.get(self._table, _alias(type, id))
+        if item is None or not self._staging.visible([item]):
             return None
-        pk, local = place
-        prefix = f"v#{record_type(type).code}#{local}#"
-        # Two: the newest may belong to a transaction that never commits.
-        items, _ = self._dynamodb.query(self._table, pk, prefix=prefix, descending=True, limit=2)
-        visible = self._staging.visible(items)
-        return _stored(type, id, visible[0]) if visible else None
+        return ResourceKey(type=type, id=id, patient=item.get("patient"))
 
-    def find_version(self, type: str, id: str, version: int) -> StoredVersion | None:
-        return self.versions(type, [(id, version)]).get((id, version))
+    def find_latest(self, key: ResourceKey) -> StoredVersion | None:
+        found = self.history(key, before=None, limit=1)
+        return found[0] if found else None
 
-    def entries(
-        self,
-        patient: str,
-        type: str,
-        *,
-        between: tuple[str, str] | None = None,
-    ) -> Sequence[tuple[str, int, Entry]]:
-        prefix = f"e#{record_type(type).code}#"
-        bounds = (f"{prefix}{between[0]}", f"{prefix}{between[1]}~") if between else None
-        items = self._dynamodb.query_all(
-            self._table, f"P#{patient}", **({"between": bounds} if bounds else {"prefix": prefix})
-        )
-        found = []
-        for item in self._staging.current(list(items)):
-            local = item["SK"].rpartition("#")[2]
-            resource_id = local if local == patient else f"{patient}-{local}"
-            found.append((resource_id, item["v"], Entry.unpack(item["k"])))
-        return found
+    def history(self, key: ResourceKey, *, before: int | None, limit: int) -> Sequence[StoredVersion]:
+        pk, prefix = _partition(key), _versions(key)
+        within = {"prefix": prefix} if before is None else {"between": (prefix, f"{prefix}{before - 1:06d}")}
+        # One more: the newest may belong to a transaction that never commits.
+        items, _ = self._dynamodb.query(self._table, pk, descending=True, limit=limit + 1, **within)
+        return self._stored([(key, item) for item in self._staging.visible(items)[:limit]])
 
-    def versions(
-        self,
-        type: str,
-        keys: Sequence[tuple[str, int]],
-    ) -> dict[tuple[str, int], StoredVersion]:
-        wanted: dict[Key, tuple[str, int]] = {}
-        for resource_id, version in keys:
-            place = _place(type, resource_id)
-            if place is not None and 0 < version < 1_000_000:
-                wanted[place[0], _version_key(type, place[1], version)] = (resource_id, version)
-        items = self._dynamodb.get_many(self._table, list(wanted))
-        return {
-            wanted[item["PK"], item["SK"]]: _stored(type, wanted[item["PK"], item["SK"]][0], item)
-            for item in self._staging.visible(items.values())
+    def find_version(self, key: ResourceKey, version: int) -> StoredVersion | None:
+        return self.versions([(key, version)]).get((key, version))
+
+    def versions(self, wanted: Sequence[tuple[ResourceKey, int]]) -> dict[tuple[ResourceKey, int], StoredVersion]:
+        places = {
+            (_partition(key), f"{_versions(key)}{version:06d}"): key for key, version in wanted if 0 < version < 10**6
         }
+        items = self._dynamodb.get_many(self._table, list(places))
+        visible = [(places[item["PK"], item["SK"]], item) for item in self._staging.visible(items.values())]
+        return {(each.key, each.version): each for each in self._stored(visible)}
 
-    def ids_of_token(self, type: str, token: str) -> Sequence[str]:
-        items = self._dynamodb.query_all(self._table, f"T#{record_type(type).code}#{token}")
-        return [item["SK"] for item in self._staging.current(list(items))]
+    def _stored(self, found: Sequence[tuple[ResourceKey, Item]]) -> list[StoredVersion]:
+        """The versions with their bodies; those that are objects are fetched at once."""
+        remote = [item["l"] for _, item in found if "l" in item]
+        fetched = in_parallel(*(lambda name=name: self._object(name) for name in remote)) if remote else ()
+        objects = dict(zip(remote, fetched, strict=True))
+        return [
+            StoredVersion(
+                key=key,
+                version=item["v"],
+                at=datetime.fromisoformat(item["at"]),
+                body=zlib.decompress(packed) if (packed := objects.get(item.get("l"), item.get("b"))) else None,
+                placement=_placement(item),
+                is_managed=item.get("m", False),
+            )
+            for key, item in found
+        ]
+
+    def _object(self, name: str) -> bytes:
+        packed = self._tables.objects().find(name) if self._tables.objects else None
+        if packed is None or hashlib.sha256(packed).hexdigest() != name.rpartition("/")[2]:
+            raise Fault()
+        return packed
+
+    # --- entries --------------------------------------------------------------------------------------------------
+
+    def entries(self, patient: str, type: str, scan: Scan) -> EntryPage:
+        prefix = f"e#{record_type(type).code}#"
+        if scan.token is not None:
+            prefix = f"x#{record_type(type).code}#{_range(self._tables, type, scan.token)}#"
+        low, high = scan.between or ("", "~")
+        within = {"between": (f"{prefix}{low}", f"{prefix}{high}~")} if scan.between else {"prefix": prefix}
+        page = self._page(
+            f"P#{patient}",
+            patient,
+            type,
+            descending=not scan.ascending,
+            limit=scan.limit,
+            start_after=f"{prefix}{scan.after}" if scan.after else None,
+            **within,
+        )
+        return EntryPage(entries=page.entries, after=page.after.removeprefix(prefix) if page.after else None)
+
+    def everything(self, patient: str, *, after: str | None, limit: int) -> EntryPage:
+        return self._page(f"P#{patient}", patient, None, prefix="e#", limit=limit, start_after=after)
+
+    def listed(self, type: str, lookup: tuple[str, str] | None, *, after: str | None, limit: int) -> EntryPage:
+        code = record_type(type).code
+        if lookup is None:
+            return self._page(f"E#{code}", None, type, limit=limit, start_after=after)
+        partition, text = _lookup(self._tables, type, *lookup)
+        return self._page(
+            f"L#{code}#{partition}", None, type, limit=limit, start_after=after, **({"prefix": text} if text else {})
+        )
+
+    def _page(
+        self,
+        pk: str,
+        patient: str | None,
+        type: str | None,
+        *,
+        limit: int | None,
+        start_after: str | None,
+        **options: object,
+    ) -> EntryPage:
+        items: Iterable[Item]
+        if limit is None:
+            items, after = list(self._dynamodb.query_all(self._table, pk, **options)), None
+        else:
+            items, after = self._dynamodb.query(self._table, pk, limit=limit, start_after=start_after, **options)  # type: ignore[arg-type]
+        return EntryPage(
+            entries=tuple(_indexed(item, patient, type) for item in self._staging.current(items)), after=after
+        )
+
+    # --- marks and guards -----------------------------------------------------------------------------------------
+
+    def marks(
+        self, patient: str | None, type: str | None, *, since: str, until: str, ascending: bool, limit: int
+    ) -> MarkPage:
+        if patient is None:
+            assert type is not None
+            pk = f"H#{record_type(type).code}"
+        else:
+            pk = f"P#{patient}"
+        # `!` sorts before and `~` after whatever follows a position.
+        within = (f"h#{since}!" if since else "h#", f"h#{until}")
+        items, after = self._dynamodb.query(self._table, pk, between=within, descending=not ascending, limit=limit)
+        marks = [_mark(item, patient) for item in self._staging.visible(items)]
+        return MarkPage(
+            marks=tuple(mark for mark in marks if type in (None, mark.key.type) and since < mark.position < until),
+            after=after.removeprefix("h#") if after else None,
+        )
+
+    def guard_count(self, name: str) -> int:
+        item = self._dynamodb.get(self._table, _guard(name))
+        return item["n"] if item else 0
 
 
-def _place(type: str, id: str) -> Key | None:
-    """Partition and local part of a resource id; None for an id that this exchange never gave."""
-    if type == "Patient":
-        return (f"P#{id}", id)
-    split = split_resource_id(id)
-    if split is None:
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def _local(key: ResourceKey) -> str:
+    split = split_resource_id(key.id) if key.type != "Patient" else None
+    return split[1] if split and split[0] else key.id
+
+
+def _partition(key: ResourceKey) -> str:
+    return f"P#{key.patient}" if key.patient else f"G#{key.type}#{key.id}"
+
+
+def _versions(key: ResourceKey) -> str:
+    return f"v#{record_type(key.type).code}#{_local(key)}#"
+
+
+def _alias(type: str, id: str) -> Key:
+    return f"A#{record_type(type).code}#{id}", "A"
+
+
+def _guard(name: str) -> Key:
+    return f"U#guard#{name}", "U"
+
+
+def _range(tables: TableNames, type: str, token: str) -> str:
+    return tables.blinder().blind(f"range {type}", token)
+
+
+def _lookup(tables: TableNames, type: str, name: str, value: str) -> tuple[str, str]:
+    """The partition of a look-up, and what the sort keys of its items start with (empty: they are ids)."""
+    if record_type(type).search[name].kind != "string":
+        return tables.blinder().blind(f"lookup {type} {name}", value), ""
+    return tables.blinder().blind(f"lookup {type} {name}", value[:PREFIX_CHARACTERS]), value
+
+
+@cache
+def _type_of(code: str) -> str:
+    return next(row.name for row in RECORD_TYPES.values() if row.code == code)
+
+
+def _id(type: str, local: str, patient: str | None) -> str:
+    is_own = patient is not None and type != "Patient" and split_resource_id(local) is not None
+    return f"{patient}-{local}" if is_own else local
+
+
+def _indexed(item: Item, patient: str | None, type: str | None) -> Indexed:
+    head, _, local = item["SK"].rpartition("#")
+    kind = type or _type_of(head.split("#")[1])
+    entry = Entry.unpack(item["k"])
+    return Indexed(
+        key=ResourceKey(type=kind, id=_id(kind, local, patient), patient=patient),
+        version=item["v"],
+        at=datetime.fromisoformat(item["at"]),
+        entry=entry,
+        position=(entry.sort_at if patient else "", local),
+        place=item["SK"],
+    )
+
+
+def _mark(item: Item, patient: str | None) -> Mark:
+    _, time, code, local, version = item["SK"].split("#")
+    kind = _type_of(code)
+    return Mark(
+        key=ResourceKey(type=kind, id=_id(kind, local, patient), patient=patient),
+        version=int(version),
+        at=datetime.strptime(f"{time}000", "%Y%m%d%H%M%S%f").replace(tzinfo=UTC),
+        position=item["SK"].removeprefix("h#"),
+    )
+
+
+def _placement(item: Item) -> Placement | None:
+    held = item.get("p")
+    if held is None:
         return None
-    patient, local = split
-    return (f"P#{patient}", local) if patient else (f"G#{type}#{id}", id)
+    return Placement(sort_at=held["s"], ranges=tuple(held.get("r", ())), lookups=tuple(held.get("l", ())))
 
 
-def _version_key(type: str, local: str, version: int) -> str:
-    return f"v#{record_type(type).code}#{local}#{version:06d}"
-
-
-def _entry_key(type: str, local: str, sort_at: str) -> str:
-    return f"e#{record_type(type).code}#{sort_at}#{local}"
-
-
-def _stored(type: str, id: str, item: Item) -> StoredVersion:
-    body = zlib.decompress(item["b"]) if "b" in item else None
-    at = datetime.fromisoformat(item["at"])
-    return StoredVersion(type=type, id=id, version=item["v"], at=at, body=body, sort_at=item.get("s"))
+# --- changes --------------------------------------------------------------------------------------------------------
 
 
 def _lost_race(item: Item) -> Exception:
@@ -140,6 +282,10 @@ def _taken(item: Item) -> Exception:
     return Conflict("the identifier belongs to another resource", code="duplicate")
 
 
+def _id_taken(item: Item) -> Exception:
+    return StagedItemError(item["x"]) if "x" in item else Stale("another resource has this id")
+
+
 @actions_of.register
 def _(change: IdentifierClaim, tables: TableNames) -> Sequence[Action]:
     item = {"PK": f"U#{record_type(change.type).code}#{change.token}", "SK": "U", "id": change.id}
@@ -147,61 +293,127 @@ def _(change: IdentifierClaim, tables: TableNames) -> Sequence[Action]:
 
 
 @actions_of.register
+def _(change: Guard, tables: TableNames) -> Sequence[Action]:
+    pk, sk = _guard(change.name)
+    item = {"PK": pk, "SK": sk, "n": change.count + 1}
+    if change.count == 0:
+        return [put(tables.clinical, item, unless_exists=lambda _: Overtaken())]
+    return [put_if(tables.clinical, item, "n = :n", {":n": change.count}, lambda _: Overtaken())]
+
+
+@actions_of.register
 def _(change: RecordVersion, tables: TableNames) -> Sequence[Action]:
-    items = _items_of(change)
-    actions = [put(tables.clinical, items.version, unless_exists=_lost_race)]
-    if items.entry:
-        actions.append(put_if(tables.clinical, items.entry, "attribute_not_exists(x)", {}, _lost_race))
-    if items.before and (items.entry is None or items.before != _key(items.entry)):
-        actions.append(delete_if(tables.clinical, items.before, "attribute_not_exists(x)", {}, _lost_race))
-    return [*actions, *(put(tables.clinical, token) for token in items.tokens)]
+    items = _items_of(change, tables)
+    table = tables.clinical
+    actions = [put(table, items.version, unless_exists=_lost_race), put(table, items.mark)]
+    if items.alias:
+        actions.append(put(table, items.alias, unless_exists=_id_taken))
+    actions += [put_if(table, item, "attribute_not_exists(x)", {}, _lost_race) for item in items.placed.values()]
+    return [
+        *actions,
+        *(delete_if(table, key, "attribute_not_exists(x)", {}, _lost_race) for key in items.left),
+    ]
 
 
 @staged_of.register
 def _(change: RecordVersion, tables: TableNames) -> StagedRecord:
-    items = _items_of(change)
-    new = [items.version, *(items.tokens if change.version == 1 else ())]
-    following: list[tuple[Key, Item | None]] = []
-    if items.entry and items.before == _key(items.entry):
-        following.append((items.before, {name: items.entry[name] for name in ("v", "at", "k")}))
-    else:
-        new += [items.entry] if items.entry else []
-        following += [(items.before, None)] if items.before else []
+    items = _items_of(change, tables)
+    new = [items.version, items.mark, *([items.alias] if items.alias else [])]
+    following: list[tuple[Key, Item | None]] = [(key, None) for key in items.left]
+    for key, item in items.placed.items():
+        if key in items.before:
+            following.append((key, {name: item[name] for name in ("v", "at", "k")}))
+        else:
+            new.append(item)
     return StagedRecord(new, following)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Items:
-    """The items of one version; `before` is the key of the entry of the version before."""
+    """The items of one version. `placed` are those that searches read, `before` the keys of the version before."""
 
     version: Item
-    entry: Item | None
-    before: Key | None
-    tokens: tuple[Item, ...]
+    mark: Item
+    alias: Item | None
+    placed: Mapping[Key, Item]
+    before: frozenset[Key]
+
+    @property
+    def left(self) -> list[Key]:
+        return sorted(self.before - self.placed.keys())
 
 
-def _key(item: Item) -> Key:
-    return item["PK"], item["SK"]
-
-
-def _items_of(change: RecordVersion) -> _Items:
-    place = _place(change.type, change.id)
-    if place is None:
-        raise ValueError("not an id of this exchange")
-    pk, local = place
-    code = record_type(change.type).code
-    at = change.at.isoformat()
-    version: Item = {"PK": pk, "SK": _version_key(change.type, local, change.version), "v": change.version, "at": at}
+def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
+    key, at = change.key, change.at.isoformat()
+    pk, code, local = _partition(key), record_type(key.type).code, _local(key)
+    version: Item = {"PK": pk, "SK": f"{_versions(key)}{change.version:06d}", "v": change.version, "at": at}
     if change.body is not None:
-        version["b"] = zlib.compress(change.body, 9)
-        if len(version["b"]) > MAX_STORED_BYTES:
-            raise TooLarge("the resource is larger than one version can be")
-    entry = before = None
-    if change.patient is not None and change.entry is not None:
-        sk = _entry_key(change.type, local, change.entry.sort_at)
-        entry = {"PK": pk, "SK": sk, "v": change.version, "at": at, "k": change.entry.pack()}
-        version["s"] = change.entry.sort_at
-    if change.patient is not None and change.previous_sort_at is not None:
-        before = (pk, _entry_key(change.type, local, change.previous_sort_at))
-    tokens = tuple({"PK": f"T#{code}#{token}", "SK": change.id, "v": change.version} for token in change.tokens)
-    return _Items(version=version, entry=entry, before=before, tokens=tokens)
+        version |= _kept(change.body, key, tables)
+    if change.is_managed:
+        version["m"] = True
+    placed: dict[Key, Item] = {}
+    if change.entry is not None:
+        placement = _placement_of(key, change.entry, tables)
+        version["p"] = {"s": placement.sort_at}
+        if placement.ranges:
+            version["p"]["r"] = list(placement.ranges)
+        if placement.lookups:
+            version["p"]["l"] = list(placement.lookups)
+        packed = change.entry.pack()
+        for place in _places(key, placement):
+            placed[place] = {"PK": place[0], "SK": place[1], "v": change.version, "at": at, "k": packed}
+    moment = change.at.astimezone(UTC).strftime("%Y%m%d%H%M%S%f")[:17]
+    mark = {
+        "PK": pk if key.patient else f"H#{code}",
+        "SK": f"h#{moment}#{code}#{local}#{change.version:06d}",
+        "v": change.version,
+    }
+    alias: Item | None = None
+    if change.version == 1 and ResourceKey.of(key.type, key.id) is None and not _is_shared_type(key.type):
+        alias_pk, alias_sk = _alias(key.type, key.id)
+        alias = {"PK": alias_pk, "SK": alias_sk, **({"patient": key.patient} if key.patient else {})}
+    before = frozenset(_places(key, change.previous)) if change.previous else frozenset()
+    return _Items(version=version, mark=mark, alias=alias, placed=placed, before=before)
+
+
+def _kept(body: bytes, key: ResourceKey, tables: TableNames) -> Item:
+    """The attribute that holds a body, or names the object that does.
+
+    The object is named by its content: stored again by a retry, it is the same. A commit that fails leaves it behind,
+    and nothing names it.
+    """
+    packed = zlib.compress(body, 9)
+    if len(packed) <= MAX_INLINE_BYTES:
+        return {"b": packed}
+    if tables.objects is None:
+        raise TooLarge("the resource is larger than one version can be")
+    name = f"versions/{key.patient or 'shared'}/{hashlib.sha256(packed).hexdigest()}"
+    tables.objects().put(name, packed, "application/zlib")
+    return {"l": name}
+
+
+def _is_shared_type(type: str) -> bool:
+    return record_type(type).compartment is None and type != "Patient"
+
+
+def _placement_of(key: ResourceKey, entry: Entry, tables: TableNames) -> Placement:
+    if key.patient is None:
+        found = (_lookup(tables, key.type, *each) for each in lookups_of(entry, key.type))
+        lookups = tuple(dict.fromkeys(f"{partition}#{text}" for partition, text in found))
+        return Placement(sort_at=entry.sort_at, lookups=lookups)
+    row = record_type(key.type)
+    tokens = [*(entry.values.get(row.ranged, ()) if row.ranged else ()), *([LONG] if outlasts(entry, row.sort) else [])]
+    return Placement(sort_at=entry.sort_at, ranges=tuple(_range(tables, key.type, token) for token in tokens))
+
+
+def _places(key: ResourceKey, placement: Placement) -> list[Key]:
+    """The keys of the items that a placement stands for."""
+    code, local = record_type(key.type).code, _local(key)
+    if key.patient is not None:
+        pk, place = f"P#{key.patient}", f"{placement.sort_at}#{local}"
+        return [(pk, f"e#{code}#{place}"), *((pk, f"x#{code}#{token}#{place}") for token in placement.ranges)]
+    found = [(f"E#{code}", f"e#{local}")]
+    for lookup in placement.lookups:
+        partition, _, text = lookup.partition("#")
+        found.append((f"L#{code}#{partition}", f"{text}#{local}" if text else local))
+    return found

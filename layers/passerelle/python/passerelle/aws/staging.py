@@ -137,15 +137,12 @@ class Staging:
             for chunk in self._chunks(actions):
                 self._dynamodb.transact(chunk)
             self._flip(transaction, with_flip)
-        except Unavailable:
-            if not self._is_committed(transaction):
+        except Exception as lost:  # whatever a lost condition stands for: what was staged goes away
+            if not (isinstance(lost, Unavailable) and self._is_committed(transaction)):
                 self._abort(transaction)
+                if isinstance(lost, _LostLeaseError):
+                    raise Busy(headers={"Retry-After": "1"}) from None
                 raise
-        except (PasserelleError, StagedItemError, _LostLeaseError) as lost:
-            self._abort(transaction)
-            if isinstance(lost, _LostLeaseError):
-                raise Busy(headers={"Retry-After": "1"}) from None
-            raise
         try:
             self.settle(transaction)
         except PasserelleError:
@@ -170,10 +167,10 @@ class Staging:
         flip = update(
             self._table,
             _key(transaction),
-            "SET #state = :committed, #ttl = :ttl",
-            {":committed": "committed", ":pending": "pending", ":ttl": int(self._now()) + KEPT_SECONDS},
+            "SET #state = :committed",
+            {":committed": "committed", ":pending": "pending"},
             condition="#state = :pending",
-            names={"#state": "state", "#ttl": "ttl"},
+            names={"#state": "state"},
             lost=lambda _: _LostLeaseError(),
         )
         self._dynamodb.transact([flip, *with_flip])
@@ -186,10 +183,10 @@ class Staging:
         abort = update(
             self._table,
             _key(transaction),
-            "SET #state = :aborted, #ttl = :ttl",
-            {":aborted": "aborted", ":pending": "pending", ":ttl": int(self._now()) + KEPT_SECONDS},
+            "SET #state = :aborted",
+            {":aborted": "aborted", ":pending": "pending"},
             condition="#state = :pending",
-            names={"#state": "state", "#ttl": "ttl"},
+            names={"#state": "state"},
             lost=lambda _: _LostLeaseError(),
         )
         try:
@@ -209,9 +206,12 @@ class Staging:
             self._abort(transaction)
 
     def settle(self, transaction: str) -> None:
-        """Take the marks of an ended transaction away. Any number of writers may do it at once, or again."""
+        """Take the marks of an ended transaction away. Any number of writers may do it at once, or again.
+
+        Only then may its item expire, with the keys: a mark without it would be an item that nobody sees.
+        """
         item = self._dynamodb.get(self._table, _key(transaction))
-        if item is None or "keys" not in item:
+        if item is None:
             return
         keys = [(pk, sk) for pk, sk in json.loads(zlib.decompress(item["keys"]))]
         marked = [each for each in self._dynamodb.get_many(self._table, keys).values() if each.get("x") == transaction]
@@ -221,7 +221,15 @@ class Staging:
             except _LostLeaseError:
                 for action in chunk:
                     self._settle_one(action)
-        self._dynamodb.write(update(self._table, _key(transaction), "REMOVE #keys", {}, names={"#keys": "keys"}))
+        self._dynamodb.write(
+            update(
+                self._table,
+                _key(transaction),
+                "SET #ttl = :ttl",
+                {":ttl": int(self._now()) + KEPT_SECONDS},
+                names={"#ttl": "ttl"},
+            )
+        )
 
     def _chunks(self, actions: Sequence[Action]) -> Iterable[Sequence[Action]]:
         chunk: list[Action] = []

@@ -43,7 +43,19 @@ _AGENT_TYPES = {  # client and server, by action; a search sends its parameters 
     ),
 }
 _INTERACTIONS = frozenset(
-    {"read", "vread", "search-type", "create", "update", "patch", "delete", "transaction", "batch"}
+    {
+        "read",
+        "vread",
+        "history-instance",
+        "history-type",
+        "search-type",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "transaction",
+        "batch",
+    }
 )
 _SUBTYPE_OF_ACTION = {"C": "create", "R": "read", "U": "update", "D": "delete", "E": "operation"}
 

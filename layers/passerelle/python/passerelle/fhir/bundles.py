@@ -38,19 +38,27 @@ def searchset(
     entries: Iterable[Found], *, self_url: str, base_url: str, total: int | None, next_url: str | None = None
 ) -> bytes:
     """The JSON of a searchset. `total` counts the matches of all pages, None where nobody counted them."""
-    links = [{"relation": "self", "url": self_url}]
-    if next_url:
-        links.append({"relation": "next", "url": next_url})
-    counted = {} if total is None else {"total": total}
-    head = {"resourceType": "Bundle", "type": "searchset", **counted, "link": links}
     parts = [
         b'{"fullUrl":%b,"resource":%b,"search":{"mode":"%b"}}'
         % (fhir_json.dumps(f"{base_url}/{entry.reference}"), entry.body, entry.mode.encode())
         for entry in entries
     ]
-    bundle = fhir_json.dumps(head)
-    # An empty array is not FHIR: a searchset without entries has no `entry`.
-    return b'%b,"entry":[%b]}' % (bundle[:-1], b",".join(parts)) if parts else bundle
+    return listing("searchset", parts, links={"self": self_url, "next": next_url}, total=total)
+
+
+def listing(
+    kind: Literal["searchset", "history"],
+    entries: Sequence[bytes],
+    *,
+    links: Mapping[str, str | None],
+    total: int | None,
+) -> bytes:
+    """The JSON of a Bundle of entries that are JSON already; a link without URL is left out."""
+    listed = [{"relation": relation, "url": url} for relation, url in links.items() if url]
+    counted = {} if total is None else {"total": total}
+    bundle = fhir_json.dumps({"resourceType": "Bundle", "type": kind, **counted, "link": listed})
+    # An empty array is not FHIR: a Bundle without entries has no `entry`.
+    return b'%b,"entry":[%b]}' % (bundle[:-1], b",".join(entries)) if entries else bundle
 
 
 # --- transaction --------------------------------------------------------------------------------------------
@@ -60,8 +68,8 @@ def searchset(
 class TransactionEntry:
     """One request of a transaction; `path` is where it stands (`Bundle.entry[3]`).
 
-    `url` is `Type`, `Type/id` or `Type?query`; `type` its type, `id` its id. `if_match` is the version it
-    names.
+    `url` is `Type`, `Type/id` or `Type?query`, or (in a batch, and to read) any path below the base; `type` its type,
+    `id` its id, `query` its query. `if_match` is the version it names.
     """
 
     path: str
@@ -70,12 +78,17 @@ class TransactionEntry:
     url: str
     type: str
     id: str | None = None
+    query: str = ""
     resource: Mapping[str, Any] = field(default_factory=dict)  # empty for GET and DELETE
     if_none_exist: str | None = None
     if_match: int | None = None
+    if_none_match: str | None = None
 
 
 _URL = re.compile(r"(?P<type>[A-Z][A-Za-z]{1,63})(?:/(?P<id>[A-Za-z0-9\-.]{1,64})|\?(?P<query>.+))?", re.ASCII)
+_PATH = re.compile(
+    r"(?P<type>[A-Z][A-Za-z]{1,63})(?:/(?P<id>[$A-Za-z0-9\-._]{1,64}))?(/[$\w\-.]+)*(?:\?(?P<query>.*))?", re.ASCII
+)
 _FULL_URL = re.compile(r"urn:(uuid|oid):\S+|https?://\S+", re.ASCII)
 _VERSION = re.compile(r'(?:W/)?"(\d{1,9})"', re.ASCII)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -131,7 +144,8 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
             missing = "url" if method else "method"
             fault("required", f".request.{missing}", "the element is mandatory")
         return None
-    target = _URL.fullmatch(url)
+    is_free = method == "GET" or (method == "POST" and "$" in url)
+    target = (_PATH if is_free else _URL).fullmatch(url)
     if method not in _METHODS:
         fault("value", ".request.method", "must be GET, POST, PUT, PATCH or DELETE")
     elif target is None:
@@ -153,15 +167,17 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
         url=url,
         type=target["type"],
         id=target["id"],
+        query=target["query"] or "",
         resource=resource or {},
         if_none_exist=if_none_exist,
         if_match=int(version[1]) if version and "ifMatch" in request else None,
+        if_none_match=request.get("ifNoneMatch"),
     )
 
 
 def _check_shape(method: str, target: re.Match[str], resource: Any, fault: Any) -> None:
     """What the method says about the URL and about the resource beside it."""
-    if method == "POST" and (target["id"] or target["query"]):
+    if method == "POST" and "$" not in target[0] and (target["id"] or target["query"]):
         fault("value", ".request.url", "a creation names the type only")
     if method in ("PUT", "PATCH", "DELETE") and not (target["id"] or target["query"]):
         fault("value", ".request.url", "must name one resource")
@@ -171,7 +187,7 @@ def _check_shape(method: str, target: re.Match[str], resource: Any, fault: Any) 
     elif not isinstance(resource, dict):
         fault("required", ".resource", "a POST, PUT or PATCH has a resource")
     elif method != "PATCH":
-        if resource.get("resourceType") != target["type"]:
+        if "$" not in target[0] and resource.get("resourceType") != target["type"]:
             fault("structure", ".resource", "the resource is not of the type in the URL")
         if method == "PUT" and target["id"] and resource.get("id") != target["id"]:
             fault("value", ".resource.id", "the id is not the one in the URL")

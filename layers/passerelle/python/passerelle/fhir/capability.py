@@ -6,7 +6,7 @@ release: the same routes give the same bytes, so that it can be fixed when the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from passerelle.fhir.index import RECORD_TYPES
@@ -28,8 +28,28 @@ _ACCESS = (
     "transactions (IUA); see .well-known/smart-configuration"
 )
 
-# Resources of no patient are looked up by identifier; AuditEvents are kept in a form of their own.
-_SHARED_SEARCH = {"identifier": "token"}
+# A guide's actor, and what it takes to be it: (type or nothing, interaction).
+_MHD = "https://profiles.ihe.net/ITI/MHD/CapabilityStatement"
+_INSTANTIATES: Mapping[str, Sequence[tuple[str, str]]] = {
+    "https://profiles.ihe.net/ITI/PDQm/CapabilityStatement/IHE.PDQm.PatientDemographicsSupplierQuery": [
+        ("Patient", "search-type"),
+        ("Patient", "read"),
+    ],
+    "https://profiles.ihe.net/ITI/mCSD/CapabilityStatement/IHE.mCSD.Directory": [
+        (kind, name)
+        for kind in ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole")
+        for name in ("search-type", "read", "history-type")
+    ],
+    f"{_MHD}/IHE.MHD.DocumentRecipient": [("", "transaction")],
+    f"{_MHD}/IHE.MHD.DocumentResponder": [
+        ("DocumentReference", "search-type"),
+        ("List", "search-type"),
+        ("Binary", "read"),
+    ],
+}
+_PATCHES = ("application/json-patch+json", "application/fhir+json", "application/fhir+xml")
+_FEATURES = frozenset({"conditional-create", "conditional-read", "update-create", "include", "batch"})
+# AuditEvents are kept in a form of their own, and searched by it.
 _AUDIT_SEARCH = {
     "action": "token",
     "date": "date",
@@ -44,13 +64,13 @@ class Served(Protocol):
     """What the statement reads of a route (`api/routes.py`)."""
 
     @property
-    def method(self) -> str: ...
-
-    @property
-    def path(self) -> str: ...
+    def name(self) -> str: ...
 
     @property
     def resource(self) -> str | None: ...
+
+    @property
+    def features(self) -> Sequence[str]: ...
 
 
 def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> dict[str, Any]:
@@ -58,13 +78,9 @@ def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> d
     by_type: dict[str, set[str]] = {}
     system: set[str] = set()
     for route in routes:
-        done = _interaction(route)
-        if done is None:
-            continue
-        if route.resource is None:
-            system.add(done)
-        else:
-            by_type.setdefault(route.resource, set()).add(done)
+        done = system if route.resource is None else by_type.setdefault(route.resource, set())
+        done.update((route.name, *route.features))
+    is_patched = any("patch" in done for done in by_type.values())
     return {
         "resourceType": "CapabilityStatement",
         "name": "Passerelle",
@@ -72,10 +88,12 @@ def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> d
         "status": "active",
         "date": date,
         "kind": "instance",
+        **_listed("instantiates", [each for each, needs in _INSTANTIATES.items() if _serves(by_type, system, needs)]),
         "software": {"name": "Passerelle", "version": VERSION, "releaseDate": date},
         "implementation": {"description": _PURPOSE},
         "fhirVersion": "4.0.1",
-        "format": ["json"],
+        "format": ["json", "xml"],
+        **_listed("patchFormat", list(_PATCHES) if is_patched else []),
         "rest": [
             {
                 "mode": "server",
@@ -83,7 +101,7 @@ def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> d
                     "service": [{"coding": [{"system": _SECURITY, "code": "SMART-on-FHIR"}]}],
                     "description": _ACCESS,
                 },
-                **_listed("resource", [_resource(name, by_type[name]) for name in sorted(by_type)]),
+                **_listed("resource", [_resource(name, by_type) for name in sorted(by_type)]),
                 **_listed("interaction", [{"code": code} for code in sorted(system) if not code.startswith("$")]),
                 **_listed("operation", [_operation(None, name) for name in sorted(system) if name.startswith("$")]),
             }
@@ -91,55 +109,57 @@ def capability_statement(routes: Iterable[Served], *, date: str = RELEASED) -> d
     }
 
 
-# What stands after the type in a route's path, `*` for a variable.
-_INTERACTIONS: Mapping[tuple[str, str], str] = {
-    ("GET", "*"): "read",
-    ("GET", "*/_history/*"): "vread",
-    ("GET", "*/_history"): "history-instance",
-    ("GET", ""): "search-type",
-    ("POST", "_search"): "search-type",
-    ("POST", ""): "create",
-    ("PUT", "*"): "update",
-    ("PATCH", "*"): "patch",
-    ("DELETE", "*"): "delete",
-    ("PUT", ""): "conditional-update",
-    ("DELETE", ""): "conditional-delete",
-}
+def _serves(by_type: Mapping[str, set[str]], system: set[str], needed: Sequence[tuple[str, str]]) -> bool:
+    return all(name in (by_type.get(kind, set()) if kind else system) for kind, name in needed)
 
 
-def _interaction(route: Served) -> str | None:
-    """The interaction or `$operation` of a route; None for one that is not FHIR's."""
-    base, *parts = route.path.strip("/").split("/")
-    if base != "fhir":
-        return None
-    if parts and parts[-1].startswith("$"):
-        return parts[-1]
-    if route.resource is None:
-        return "transaction" if route.method == "POST" and not parts else None
-    tail = "/".join("*" if part.startswith("{") else part for part in parts[1:])
-    return _INTERACTIONS.get((route.method, tail))
-
-
-def _resource(name: str, served: set[str]) -> dict[str, Any]:
-    plain = {each for each in served if not each.startswith(("$", "conditional-"))}
-    if "conditional-update" in served:
-        plain.add("update")
-    if "conditional-delete" in served:
-        plain.add("delete")
+def _resource(name: str, by_type: Mapping[str, set[str]]) -> dict[str, Any]:
+    served = by_type[name]
+    plain = {each.removeprefix("conditional-") for each in served - _FEATURES if not each.startswith("$")}
     resource: dict[str, Any] = {"type": name}
     resource.update(_listed("interaction", [{"code": code} for code in sorted(plain)]))
     if "vread" in served:
-        resource["versioning"] = "versioned"
+        resource.update({"versioning": "versioned", "readHistory": True})
+    if "update" in plain:
+        resource["updateCreate"] = "update-create" in served
+    if "conditional-create" in served:
+        resource["conditionalCreate"] = True
+    if "conditional-read" in served:
+        resource["conditionalRead"] = "full-support"
     if "conditional-update" in served:
         resource["conditionalUpdate"] = True
     if "conditional-delete" in served:
         resource["conditionalDelete"] = "single"
+    if "include" in served:
+        searched = [each for each in by_type if "include" in by_type[each]]
+        resource.update(_listed("searchInclude", [f"{name}:{each}" for each in _references(name)]))
+        resource.update(_listed("searchRevInclude", _referring(name, searched)))
     if "search-type" in served:
-        searched = [{"name": each, "type": kind} for each, kind in sorted(_search(name).items())]
-        resource.update(_listed("searchParam", searched))
+        parameters = [{"name": each, "type": kind} for each, kind in sorted(_search(name).items())]
+        resource.update(_listed("searchParam", parameters))
     operations = sorted(each for each in served if each.startswith("$"))
     resource.update(_listed("operation", [_operation(name, each) for each in operations]))
     return resource
+
+
+def _references(name: str) -> list[str]:
+    return sorted(each for each, kind in _search(name).items() if kind == "reference")
+
+
+def _referring(name: str, searched: Iterable[str]) -> list[str]:
+    """The reference parameters that can lead to this type; one without declared targets leads to any."""
+    return sorted(
+        f"{other}:{each}"
+        for other in searched
+        for each in _references(other)
+        if name in (_targets(other, each) or (name,))
+    )
+
+
+def _targets(name: str, parameter: str) -> Collection[str]:
+    row = RECORD_TYPES.get(name)
+    found = row.search.get(parameter) if row else None
+    return found.targets if found else ("Patient",)
 
 
 def _search(name: str) -> dict[str, str]:
@@ -149,8 +169,6 @@ def _search(name: str) -> dict[str, str]:
     row = RECORD_TYPES.get(name)
     if row is None:
         return {}
-    if row.compartment is None and name != "Patient":
-        return dict(_SHARED_SEARCH)
     whose: dict[str, str] = dict.fromkeys(row.patient_parameters, "reference")
     if whose:
         whose["patient.identifier"] = "token"

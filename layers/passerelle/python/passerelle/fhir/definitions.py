@@ -1,75 +1,30 @@
-"""What FHIR R4 says of each type: elements, their types and cardinalities, required codes, reference targets.
+"""What FHIR R4 says of each type: elements in their order, types and cardinalities, required codes, targets.
 
-Read from the models of fhir.resources R4B (R4 4.0.1 and R4B 4.3.0 are the same for every clinical type but
-for the corrections below) and only from their declarations: a model is imported on first use, never built, so
-that nothing of a resource passes through code that converts. This module is the only importer of
-fhir.resources.
+Read from `data/structures.json`, which is made of HL7's own definitions of R4 4.0.1 (`definitions/structures.py`),
+once and type by type. There, a type has the elements it adds to its base, each written as
+`min..max type|type(target,target) =value set`; `@` before a name is an attribute in XML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from pathlib import Path
+from typing import Any
 
-# --- corrections --------------------------------------------------------------------------------------------
-
-# Elements that R4 4.0.1 has and R4B has not, and the other way round: the choice of types of an extension.
-_R4_ONLY = {"Extension": {"valueMeta": "Meta"}}
-_R4B_ONLY = {
-    "ActivityDefinition": ("subjectCanonical",),
-    "Extension": ("valueCodeableReference", "valueRatioRange"),
-    "PlanDefinition": ("subjectCanonical",),
-    "PlanDefinitionAction": ("subjectCanonical",),
-}
-
-_REPORT = "registered preliminary final amended corrected cancelled entered-in-error unknown"
-_ENCOUNTER = "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown"
-_COMPARATOR = "< <= >= >"
-# Required value sets that the models cut short (`+`) or leave out; None where the binding is not required.
-_CODES: Mapping[tuple[str, str], str | None] = {
-    ("Age", "comparator"): _COMPARATOR,
-    ("CapabilityStatement", "format"): None,
-    ("Count", "comparator"): _COMPARATOR,
-    ("DetectedIssue", "status"): _REPORT,
-    ("DeviceUdiCarrier", "entryType"): "barcode rfid manual card self-reported unknown",
-    ("DeviceUseStatement", "status"): "active completed entered-in-error intended stopped on-hold",
-    ("DiagnosticReport", "status"): (
-        "registered partial preliminary final amended corrected appended cancelled entered-in-error unknown"
-    ),
-    ("Distance", "comparator"): _COMPARATOR,
-    ("Duration", "comparator"): _COMPARATOR,
-    ("Encounter", "status"): _ENCOUNTER,
-    ("EncounterStatusHistory", "status"): _ENCOUNTER,
-    ("Expression", "language"): None,
-    ("Observation", "status"): _REPORT,
-    ("Quantity", "comparator"): _COMPARATOR,
-    ("QuestionnaireItem", "type"): (
-        "group display question boolean decimal integer date dateTime time string text url choice "
-        "open-choice attachment reference quantity"
-    ),
-    ("RiskAssessment", "status"): _REPORT,
-    ("StructureMapGroupRuleTarget", "transform"): (
-        "create copy truncate escape cast append translate reference dateOp uuid pointer evaluate cc c qty id cp"
-    ),
-    ("SupplyRequest", "status"): "draft active suspended cancelled completed entered-in-error unknown",
-    ("Task", "status"): (
-        "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed "
-        "entered-in-error"
-    ),
-}
-
-
-# --- definitions --------------------------------------------------------------------------------------------
+_ABSTRACT = frozenset(("Resource", "DomainResource"))
+# Profiles that are types of elements: what they add to the type is an invariant.
+_PROFILES = {"SimpleQuantity": "Quantity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
     """`type` is a FHIR type; primitives are in lower case. `choice` is `value` for each of `value[x]`.
 
-    `codes` is the required value set of a code, `targets` the types that a Reference may name; both empty if
-    any.
+    `codes` is the required value set: codes of a code, `system|code` of a CodeableConcept. `targets` are the
+    types that a Reference may name. Both are empty if any. `profile` is a profile that the type keeps to.
     """
 
     type: str
@@ -77,15 +32,17 @@ class Element:
     choice: str | None = None
     codes: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
-
-    @property
-    def is_primitive(self) -> bool:
-        return self.type[0].islower()
+    profile: str | None = None
+    is_attribute: bool = False
+    is_primitive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """`choices` has the elements of each `x[x]`; `required_choices` are those of which one is mandatory."""
+    """`elements` stand in the order of R4, which is that of XML.
+
+    `choices` has the elements of each `x[x]`; `required_choices` are those of which one is mandatory.
+    """
 
     name: str
     is_resource: bool
@@ -98,81 +55,75 @@ class Definition:
 @cache
 def definition(name: str) -> Definition | None:
     """The definition of a resource, a datatype or a backbone element (`ObservationComponent`), or None."""
-    model = _model(name)
-    if model is None:
+    described = _structures()["types"].get(name)
+    if described is None:
         return None
-    elements: dict[str, Element] = {}
-    required: list[str] = []
-    choices: dict[str, list[str]] = {}
-    required_choices: set[str] = set()
-    for field_name, field in model.model_fields.items():
-        alias = field.alias or field_name
-        extra = field.json_schema_extra or {}
-        if alias.startswith("_") or alias == "fhir_comments" or alias in _R4B_ONLY.get(name, ()):
-            continue
-        element = _element(name, alias, field.annotation, extra)
-        elements[alias] = element
-        if field.is_required() or extra.get("element_required"):
-            required.append(alias)
-        if element.choice:
-            choices.setdefault(element.choice, []).append(alias)
-            if extra.get("one_of_many_required"):
-                required_choices.add(element.choice)
-    for alias, type_name in _R4_ONLY.get(name, {}).items():
-        elements[alias] = Element(type=type_name, choice="value")
-        choices["value"].append(alias)
+    base = definition(described["base"]) if described["base"] else None
+    elements = dict(base.elements) if base else {}
+    required = list(base.required) if base else []
+    choices: dict[str, tuple[str, ...]] = {}
+    required_choices: list[str] = []
+    for written, text in described["elements"].items():
+        key = written.lstrip("@")
+        cardinality, types, *binding = text.split(" ")
+        is_mandatory, many = not cardinality.startswith("0"), not cardinality.endswith("1")
+        choice = key.removesuffix("[x]") if key.endswith("[x]") else None
+        members = dict(_elements(key, choice, types, many=many, is_attribute=key != written, binding=binding))
+        elements |= members
+        if choice:
+            choices[choice] = tuple(members)
+        if is_mandatory:
+            (required_choices if choice else required).append(choice or key)
     return Definition(
         name=name,
-        is_resource=any(base.__name__ == "Resource" for base in model.__mro__),
+        is_resource=name in _ABSTRACT or bool(base and base.is_resource),
         elements=elements,
         required=tuple(required),
-        choices={choice: tuple(names) for choice, names in choices.items()},
-        required_choices=tuple(sorted(required_choices)),
+        choices=choices,
+        required_choices=tuple(required_choices),
     )
+
+
+def resource_definition(name: str) -> Definition | None:
+    """The definition of a type of which there are resources, or None."""
+    found = definition(name)
+    return found if found is not None and found.is_resource and name not in _ABSTRACT else None
 
 
 def is_type(name: str) -> bool:
-    """Whether FHIR has a type of this name, without importing its model."""
-    return hasattr(_types(), f"{name}Type")
+    """Whether FHIR R4 has a type of this name."""
+    return name in _structures()["types"]
 
 
 @cache
-def _types() -> Any:
-    from fhir_core.fhirabstractmodel import FHIRAbstractModel
-
-    # The models are read, never built: without their validators, importing them takes half the time.
-    FHIRAbstractModel.set_global_model_config(defer_build=True)
-    from fhir.resources.R4B import fhirtypes
-
-    return fhirtypes
+def _structures() -> Any:
+    return json.loads((Path(__file__).parent / "data" / "structures.json").read_text("utf-8"))
 
 
-def _model(name: str) -> Any | None:
-    declared: Any = getattr(_types(), f"{name}Type", None)
-    return declared.get_model_klass() if hasattr(declared, "get_model_klass") else None
+def _elements(
+    key: str, choice: str | None, types: str, *, many: bool, is_attribute: bool, binding: list[str]
+) -> Iterator[tuple[str, Element]]:
+    for written in types.split("|"):
+        type_name, _, targets = written.rstrip(")").partition("(")
+        of_type = _PROFILES.get(type_name, type_name)
+        element = Element(
+            type=of_type,
+            many=many,
+            choice=choice,
+            codes=_codes(binding[0].removeprefix("="), of_type) if binding else frozenset(),
+            targets=frozenset(targets.split(",")) if targets else frozenset(),
+            profile=type_name if of_type != type_name else None,
+            is_attribute=is_attribute,
+            is_primitive=of_type[0].islower(),
+        )
+        yield (choice + of_type[0].upper() + of_type[1:] if choice else key), element
 
 
-def _element(owner: str, name: str, annotation: Any, extra: Mapping[str, Any]) -> Element:
-    type_name, many = _type_of(annotation)
-    codes = _CODES.get((owner, name), " ".join(extra.get("enum_values", ()))) if type_name == "code" else None
-    return Element(
-        type=type_name,
-        many=many,
-        choice=extra.get("one_of_many"),
-        codes=frozenset((codes or "").split()),
-        targets=frozenset(extra.get("enum_reference_types", ())) - {"Resource"},
+@cache
+def _codes(value_set: str, type_name: str) -> frozenset[str]:
+    listed: Mapping[str, str] = _structures()["codes"][value_set]
+    return frozenset(
+        code if type_name == "code" else f"{system}|{code}"
+        for system, codes in listed.items()
+        for code in codes.split()
     )
-
-
-def _type_of(annotation: Any) -> tuple[str, bool]:
-    """The FHIR type of an annotation like `List[Optional[Annotated[str, Code()]]]`, and if a list."""
-    if get_origin(annotation) is Annotated:
-        marks = [getattr(mark, "__visit_name__", None) for mark in annotation.__metadata__]
-        return next((mark for mark in marks if mark), "uuid"), False
-    if get_origin(annotation) is list:
-        return _type_of(get_args(annotation)[0])[0], True
-    if get_args(annotation):
-        return next(_type_of(each) for each in get_args(annotation) if each is not type(None))
-    if annotation is bool:
-        return "boolean", False
-    return annotation._model_klass.rpartition(".")[2], False

@@ -1,623 +1,171 @@
 """What each stored resource type is searched by: one row a type, as data, and how a resource is read by it.
 
-A new clinical type is one row here. Parameters are those of FHIR R4 (section 3.1.1 and each type's page), for
-documents those of IHE MHD 4.2 (ITI-66, ITI-67). Not offered, because one resource could fill an entry:
-parameters over lists without bound (`DiagnosticReport.result`, `List.item`, `Observation.hasMember`).
-
-Paths are dotted element names, with `extension('url')` and `resolve()`, which follows a `#id` into the same
-resource.
+A new type is one row here and a name in `definitions/search.py`. Search parameters are those of FHIR R4 that compare
+elements (`data/search_parameters.json`, made from the official definitions) and those of the guides that the exchange
+follows (`data/project_parameters.json`); a type's own are read on first use. Paths are those of `paths.py`; the values
+that come of them have the forms of `records/search.py`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cache
-from typing import Any, Literal
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 from passerelle.errors import Unprocessable
 from passerelle.fhir.dates import date_range
-from passerelle.records.search import BEGINNING, END, Entry
+from passerelle.fhir.paths import evaluate, is_to, typed
+from passerelle.records.search import BEGINNING, END, Entry, Kind, Reading, joined, look_up
 
-Kind = Literal["token", "reference", "date", "string"]
+# Of search values in one resource: in UTF-8 they are four times as many bytes at most, and an item holds 400 kB.
+MAX_ENTRY_CHARACTERS = 90_000
+_VALUE_CHARACTERS = 4  # quotes and commas of a value
 
-MAX_ENTRY_CHARACTERS = 30_000  # of search values in one resource: an entry is one item, read by every search
+_DATA = Path(__file__).parent / "data"
+_FILES = ("search_parameters.json", "project_parameters.json")
+_OF_ALL = "Resource"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchParameter:
-    """`system` is that of a plain code; `reach` how long one of its dates can last, None for periods."""
+    """`paths` are typed. `systems` are those of a plain code, `targets` the types a reference may name (empty: any).
+
+    `definition` is the URL of the official definition, None for a parameter of a guide. A composite reads each of its
+    `components` in the elements at its paths. `reading` is where its values stand; what is not `is_kept` follows from
+    other values.
+    """
 
     kind: Kind
     paths: tuple[str, ...]
-    system: str | None = None
-    reach: timedelta | None = None
+    reading: Reading
+    definition: str | None = None
+    systems: tuple[str, ...] = ()
+    targets: frozenset[str] = frozenset()
+    components: tuple[SearchParameter, ...] = ()
+    is_kept: bool = True
+
+    @property
+    def types(self) -> frozenset[str]:
+        return frozenset(typed(path)[1] for path in self.paths)
+
+    @property
+    def is_canonical(self) -> bool:
+        return self.types == {"canonical"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordType:
-    """`code` is the type in keys of the store. `compartment` is the path to the patient whose record it
-    belongs to, None for what belongs to none. `sort` names the date parameter that the type is sorted by.
+    """`code` is the type in keys of the store; those of stored types never change.
+
+    `compartment` is the path to the reference that names the patient whose record it belongs to, None for what belongs
+    to none: the directory, and Patient itself. Without `needs_patient` it may belong to nobody. `among` is the
+    parameter over the compartment's path where that may name others beside the patient. `sort` names the date parameter
+    that the type is sorted by, `ranged` the token parameter with a range index. `selective` are strings and tokens
+    worth a look-up in what belongs to nobody.
     """
 
     name: str
     code: str
-    compartment: str | None
-    sort: str | None
-    search: Mapping[str, SearchParameter]
+    compartment: str | None = None
+    needs_patient: bool = True
+    among: str | None = None
+    sort: str | None = None
+    ranged: str | None = None
+    selective: tuple[str, ...] = ()
+
+    @property
+    def search(self) -> Mapping[str, SearchParameter]:
+        """By name, without those that name the patient."""
+        return _parameters(self.name)
 
     @property
     def patient_parameters(self) -> frozenset[str]:
         """The parameters that name the patient; the record searched is chosen by them, not the entries."""
-        if self.compartment is None:
-            return frozenset()
-        own = {"for": "subject", "subject": "subject", "beneficiary": "beneficiary"}.get(self.compartment, "patient")
-        return frozenset({"patient", own})
+        return _patient_parameters(self.name)
+
+    @property
+    def lookups(self) -> tuple[str, ...]:
+        """The parameters that shared resources are looked up by, the most selective first; none of other types."""
+        return _lookups(self.name)
 
 
-def _token(*paths: str, system: str | None = None) -> SearchParameter:
-    return SearchParameter(kind="token", paths=paths, system=system)
+def _clinical(name: str, code: str, compartment: str, sort: str | None = None, **more: Any) -> RecordType:
+    return RecordType(name=name, code=code, compartment=compartment, sort=sort, **more)
 
 
-def _reference(*paths: str) -> SearchParameter:
-    return SearchParameter(kind="reference", paths=paths)
+def _shared(name: str, code: str, *selective: str, sort: str | None = None) -> RecordType:
+    return RecordType(name=name, code=code, needs_patient=False, sort=sort, selective=selective)
 
-
-def _string(*paths: str) -> SearchParameter:
-    return SearchParameter(kind="string", paths=paths)
-
-
-def _instant(*paths: str) -> SearchParameter:
-    return SearchParameter(kind="date", paths=paths, reach=timedelta())
-
-
-def _date(*paths: str) -> SearchParameter:
-    return SearchParameter(kind="date", paths=paths, reach=timedelta(days=366))  # `2024` is a date
-
-
-def _period(*paths: str) -> SearchParameter:
-    return SearchParameter(kind="date", paths=paths)
-
-
-_HL7 = "http://hl7.org/fhir/"
-_THO = "http://terminology.hl7.org/CodeSystem/"
-_MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
-
-_COMMON = {"_id": _token("id"), "_lastUpdated": _instant("meta.lastUpdated")}
-
-# Patient is searched through the patient index, by these (IHE PDQm, ITI-78).
-PATIENT_SEARCH: Mapping[str, SearchParameter] = {
-    "_id": _token("id"),
-    "identifier": _token("identifier"),
-    "family": _string("name.family"),
-    "given": _string("name.given"),
-    "birthdate": _date("birthDate"),
-    "gender": _token("gender", system=_HL7 + "administrative-gender"),
-}
-
-
-def _row(
-    name: str, code: str, compartment: str | None, sort: str | None = None, /, **search: SearchParameter
-) -> RecordType:
-    named = {parameter.replace("__", ".").replace("_", "-"): rule for parameter, rule in search.items()}
-    return RecordType(name=name, code=code, compartment=compartment, sort=sort, search={**_COMMON, **named})
-
-
-_IDENTIFIER = _token("identifier")
 
 RECORD_TYPES: Mapping[str, RecordType] = {
     row.name: row
     for row in (
-        RecordType(name="Patient", code="PAT", compartment=None, sort=None, search=PATIENT_SEARCH),
-        _row(
-            "AllergyIntolerance",
-            "ALG",
-            "patient",
-            "date",
-            identifier=_IDENTIFIER,
-            code=_token("code", "reaction.substance"),
-            clinical_status=_token("clinicalStatus"),
-            verification_status=_token("verificationStatus"),
-            type=_token("type", system=_HL7 + "allergy-intolerance-type"),
-            category=_token("category", system=_HL7 + "allergy-intolerance-category"),
-            criticality=_token("criticality", system=_HL7 + "allergy-intolerance-criticality"),
-            severity=_token("reaction.severity", system=_HL7 + "reaction-event-severity"),
-            manifestation=_token("reaction.manifestation"),
-            onset=_period("reaction.onset"),
-            last_date=_date("lastOccurrence"),
-            date=_date("recordedDate"),
-            recorder=_reference("recorder"),
-            asserter=_reference("asserter"),
+        RecordType(name="Patient", code="PAT"),
+        _clinical("AllergyIntolerance", "ALG", "patient", "date"),
+        _clinical("Appointment", "APT", "participant.actor", "date", among="actor"),
+        _clinical("Binary", "BIN", "securityContext"),
+        _clinical("Bundle", "BDL", "entry[0].resource.subject", "timestamp"),
+        _clinical("CarePlan", "CPL", "subject", "date"),
+        _clinical("CareTeam", "CTM", "subject", "date"),
+        _clinical("Claim", "CLM", "patient", "created"),
+        _clinical("Communication", "COM", "subject", "sent"),
+        _clinical("CommunicationRequest", "CRQ", "subject", "authored"),
+        _clinical("Composition", "CMP", "subject", "date"),
+        _clinical("Condition", "CON", "subject", "onset-date"),
+        _clinical("Consent", "CNS", "patient", "date"),
+        _clinical("Coverage", "COV", "beneficiary"),
+        _clinical("DetectedIssue", "DTI", "patient", "identified"),
+        _clinical(
+            "Device", "DEV", "patient", needs_patient=False, selective=("device-name", "model", "manufacturer", "type")
         ),
-        _row(
-            "Appointment",
-            "APT",
-            "participant.actor",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "appointmentstatus"),
-            date=_instant("start"),
-            actor=_reference("participant.actor"),
-            appointment_type=_token("appointmentType"),
-            service_type=_token("serviceType"),
-            specialty=_token("specialty"),
+        _clinical("DiagnosticReport", "DRP", "subject", "date"),
+        _clinical("DocumentReference", "DOC", "subject", "date"),
+        _clinical("Encounter", "ENC", "subject", "date"),
+        _clinical("ExplanationOfBenefit", "EOB", "patient", "created"),
+        _clinical("Flag", "FLG", "subject", "date"),
+        _clinical("Goal", "GOL", "subject", "start-date"),
+        _clinical("ImagingStudy", "IMG", "subject", "started"),
+        _clinical("Immunization", "IMM", "patient", "date"),
+        _clinical("List", "LST", "subject", "date"),
+        _clinical("MedicationAdministration", "MAD", "subject", "effective-time"),
+        _clinical("MedicationDispense", "MDI", "subject", "whenhandedover"),
+        _clinical("MedicationRequest", "MRQ", "subject", "authoredon"),
+        _clinical("MedicationStatement", "MST", "subject", "effective"),
+        _clinical("Observation", "OBS", "subject", "date", ranged="code"),
+        _clinical("Procedure", "PRO", "subject", "date"),
+        _clinical("Provenance", "PRV", "target", "recorded", among="target"),
+        _clinical("QuestionnaireResponse", "QRS", "subject", "authored"),
+        _clinical("RelatedPerson", "REL", "patient"),
+        _clinical(
+            "Schedule", "SCH", "actor", needs_patient=False, among="actor", selective=("service-type", "specialty")
         ),
-        _row(
-            "CarePlan",
-            "CPL",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "request-status"),
-            intent=_token("intent", system=_HL7 + "request-intent"),
-            category=_token("category"),
-            date=_period("period"),
-            encounter=_reference("encounter"),
-            care_team=_reference("careTeam"),
-            condition=_reference("addresses"),
-            goal=_reference("goal"),
-            based_on=_reference("basedOn"),
-            part_of=_reference("partOf"),
-        ),
-        _row(
-            "CareTeam",
-            "CTM",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "care-team-status"),
-            category=_token("category"),
-            date=_period("period"),
-            encounter=_reference("encounter"),
-            participant=_reference("participant.member"),
-        ),
-        _row(
-            "Claim",
-            "CLM",
-            "patient",
-            "created",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "fm-status"),
-            use=_token("use", system=_HL7 + "claim-use"),
-            created=_date("created"),
-            priority=_token("priority"),
-            provider=_reference("provider"),
-            insurer=_reference("insurer"),
-            facility=_reference("facility"),
-            enterer=_reference("enterer"),
-            encounter=_reference("item.encounter"),
-        ),
-        _row(
-            "Condition",
-            "CON",
-            "subject",
-            "onset-date",
-            identifier=_IDENTIFIER,
-            code=_token("code"),
-            category=_token("category"),
-            clinical_status=_token("clinicalStatus"),
-            verification_status=_token("verificationStatus"),
-            severity=_token("severity"),
-            body_site=_token("bodySite"),
-            onset_date=_period("onsetDateTime", "onsetPeriod"),
-            abatement_date=_period("abatementDateTime", "abatementPeriod"),
-            recorded_date=_date("recordedDate"),
-            encounter=_reference("encounter"),
-            asserter=_reference("asserter"),
-        ),
-        _row(
-            "Consent",
-            "CNS",
-            "patient",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "consent-state-codes"),
-            scope=_token("scope"),
-            category=_token("category"),
-            date=_date("dateTime"),
-            period=_period("provision.period"),
-            actor=_reference("provision.actor.reference"),
-            consentor=_reference("performer"),
-            organization=_reference("organization"),
-            purpose=_token("provision.purpose"),
-        ),
-        _row(
-            "Coverage",
-            "COV",
-            "beneficiary",
-            None,
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "fm-status"),
-            type=_token("type"),
-            payor=_reference("payor"),
-            subscriber=_reference("subscriber"),
-        ),
-        _row(
-            "Device",
-            "DEV",
-            "patient",
-            None,
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "device-status"),
-            type=_token("type"),
-            manufacturer=_string("manufacturer"),
-            model=_string("modelNumber"),
-            device_name=_string("deviceName.name", "type.text", "type.coding.display"),
-            organization=_reference("owner"),
-            location=_reference("location"),
-        ),
-        _row(
-            "DiagnosticReport",
-            "DRP",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "diagnostic-report-status"),
-            category=_token("category"),
-            code=_token("code"),
-            conclusion=_token("conclusionCode"),
-            date=_period("effectiveDateTime", "effectivePeriod"),
-            issued=_instant("issued"),
-            encounter=_reference("encounter"),
-            based_on=_reference("basedOn"),
-            performer=_reference("performer"),
-            results_interpreter=_reference("resultsInterpreter"),
-            specimen=_reference("specimen"),
-        ),
-        _row(
-            "DocumentReference",
-            "DOC",
-            "subject",
-            "date",
-            identifier=_token("masterIdentifier", "identifier"),
-            status=_token("status", system=_HL7 + "document-reference-status"),
-            type=_token("type"),
-            category=_token("category"),
-            date=_instant("date"),
-            creation=_date("content.attachment.creation"),
-            period=_period("context.period"),
-            event=_token("context.event"),
-            facility=_token("context.facilityType"),
-            setting=_token("context.practiceSetting"),
-            format=_token("content.format"),
-            security_label=_token("securityLabel"),
-            related=_reference("context.related"),
-            author=_reference("author"),
-            author__given=_string("author.resolve().name.given", "author.resolve().practitioner.resolve().name.given"),
-            author__family=_string(
-                "author.resolve().name.family", "author.resolve().practitioner.resolve().name.family"
-            ),
-            authenticator=_reference("authenticator"),
-            custodian=_reference("custodian"),
-            encounter=_reference("context.encounter"),
-            contenttype=_token("content.attachment.contentType"),
-            language=_token("content.attachment.language"),
-            description=_string("description"),
-            relatesto=_reference("relatesTo.target"),
-            relation=_token("relatesTo.code", system=_HL7 + "document-relationship-type"),
-        ),
-        _row(
-            "Encounter",
-            "ENC",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "encounter-status"),
-            type=_token("type"),
-            date=_period("period"),
-            reason_code=_token("reasonCode"),
-            diagnosis=_reference("diagnosis.condition"),
-            participant=_reference("participant.individual"),
-            participant_type=_token("participant.type"),
-            service_provider=_reference("serviceProvider"),
-            location=_reference("location.location"),
-            episode_of_care=_reference("episodeOfCare"),
-            based_on=_reference("basedOn"),
-            part_of=_reference("partOf"),
-            **{"class": _token("class")},
-        ),
-        _row(
-            "ExplanationOfBenefit",
-            "EOB",
-            "patient",
-            "created",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "explanationofbenefit-status"),
-            created=_date("created"),
-            provider=_reference("provider"),
-            facility=_reference("facility"),
-            claim=_reference("claim"),
-            coverage=_reference("insurance.coverage"),
-            encounter=_reference("item.encounter"),
-        ),
-        _row(
-            "Goal",
-            "GOL",
-            "subject",
-            "start-date",
-            identifier=_IDENTIFIER,
-            lifecycle_status=_token("lifecycleStatus", system=_HL7 + "goal-status"),
-            achievement_status=_token("achievementStatus"),
-            category=_token("category"),
-            start_date=_date("startDate"),
-            target_date=_date("target.dueDate"),
-        ),
-        _row(
-            "ImagingStudy",
-            "IMG",
-            "subject",
-            "started",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "imagingstudy-status"),
-            started=_date("started"),
-            modality=_token("modality", "series.modality"),
-            bodysite=_token("series.bodySite"),
-            reason=_token("reasonCode"),
-            encounter=_reference("encounter"),
-            basedon=_reference("basedOn"),
-            interpreter=_reference("interpreter"),
-            referrer=_reference("referrer"),
-        ),
-        _row(
-            "Immunization",
-            "IMM",
-            "patient",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "event-status"),
-            vaccine_code=_token("vaccineCode"),
-            target_disease=_token("protocolApplied.targetDisease"),
-            date=_date("occurrenceDateTime"),
-            lot_number=_string("lotNumber"),
-            status_reason=_token("statusReason"),
-            reason_code=_token("reasonCode"),
-            performer=_reference("performer.actor"),
-            location=_reference("location"),
-            manufacturer=_reference("manufacturer"),
-        ),
-        _row(
-            "List",
-            "LST",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "list-status"),
-            code=_token("code"),
-            title=_string("title"),
-            date=_date("date"),
-            encounter=_reference("encounter"),
-            source=_reference("source"),
-            source__given=_string("source.resolve().name.given", "source.resolve().practitioner.resolve().name.given"),
-            source__family=_string(
-                "source.resolve().name.family", "source.resolve().practitioner.resolve().name.family"
-            ),
-            designationType=_token(f"extension('{_MHD}ihe-designationType').valueCodeableConcept"),
-            sourceId=_token(f"extension('{_MHD}ihe-sourceId').valueIdentifier"),
-        ),
-        _row(
-            "Location",
-            "LOC",
-            None,
-            None,
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "location-status"),
-            name=_string("name", "alias"),
-            type=_token("type"),
-            organization=_reference("managingOrganization"),
-            partof=_reference("partOf"),
-        ),
-        _row("Medication", "MED", None, None, identifier=_IDENTIFIER, code=_token("code"), form=_token("form")),
-        _row(
-            "MedicationAdministration",
-            "MAD",
-            "subject",
-            "effective-time",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_THO + "medication-admin-status"),
-            code=_token("medicationCodeableConcept"),
-            medication=_reference("medicationReference"),
-            effective_time=_period("effectiveDateTime", "effectivePeriod"),
-            context=_reference("context"),
-            performer=_reference("performer.actor"),
-            request=_reference("request"),
-        ),
-        _row(
-            "MedicationDispense",
-            "MDI",
-            "subject",
-            "whenhandedover",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_THO + "medicationdispense-status"),
-            code=_token("medicationCodeableConcept"),
-            medication=_reference("medicationReference"),
-            whenhandedover=_date("whenHandedOver"),
-            whenprepared=_date("whenPrepared"),
-            prescription=_reference("authorizingPrescription"),
-            performer=_reference("performer.actor"),
-            receiver=_reference("receiver"),
-            context=_reference("context"),
-        ),
-        _row(
-            "MedicationRequest",
-            "MRQ",
-            "subject",
-            "authoredon",
-            identifier=_IDENTIFIER,
-            group_identifier=_token("groupIdentifier"),
-            status=_token("status", system=_HL7 + "CodeSystem/medicationrequest-status"),
-            intent=_token("intent", system=_HL7 + "CodeSystem/medicationrequest-intent"),
-            priority=_token("priority", system=_HL7 + "request-priority"),
-            category=_token("category"),
-            code=_token("medicationCodeableConcept"),
-            medication=_reference("medicationReference"),
-            authoredon=_date("authoredOn"),
-            date=_period("dosageInstruction.timing"),
-            encounter=_reference("encounter"),
-            requester=_reference("requester"),
-            intended_dispenser=_reference("dispenseRequest.performer"),
-            intended_performer=_reference("performer"),
-        ),
-        _row(
-            "MedicationStatement",
-            "MST",
-            "subject",
-            "effective",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "CodeSystem/medication-statement-status"),
-            category=_token("category"),
-            code=_token("medicationCodeableConcept"),
-            medication=_reference("medicationReference"),
-            effective=_period("effectiveDateTime", "effectivePeriod"),
-            context=_reference("context"),
-            source=_reference("informationSource"),
-            part_of=_reference("partOf"),
-        ),
-        _row(
-            "Observation",
-            "OBS",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "observation-status"),
-            category=_token("category"),
-            code=_token("code"),
-            component_code=_token("component.code"),
-            value_concept=_token("valueCodeableConcept"),
-            data_absent_reason=_token("dataAbsentReason"),
-            date=_period("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming"),
-            encounter=_reference("encounter"),
-            performer=_reference("performer"),
-            based_on=_reference("basedOn"),
-            part_of=_reference("partOf"),
-            specimen=_reference("specimen"),
-            device=_reference("device"),
-            focus=_reference("focus"),
-        ),
-        _row(
+        _clinical("ServiceRequest", "SRQ", "subject", "authored"),
+        _clinical("Specimen", "SPE", "subject", "collected"),
+        _clinical("Task", "TSK", "for", "authored-on"),
+        _shared("Endpoint", "EPT", "name", "connection-type"),
+        _shared("HealthcareService", "HCS", "name", "service-type", "specialty", "characteristic"),
+        _shared("Location", "LOC", "name", "address-postalcode", "address-city", "type"),
+        _shared("Medication", "MED", "lot-number", "code", "ingredient-code"),
+        _shared(
             "Organization",
             "ORG",
-            None,
-            None,
-            identifier=_IDENTIFIER,
-            active=_token("active"),
-            name=_string("name", "alias"),
-            type=_token("type"),
-            address_city=_string("address.city"),
-            address_postalcode=_string("address.postalCode"),
-            partof=_reference("partOf"),
+            "pharmacy-licence",
+            "mailbox-mss",
+            "name",
+            "address-line",
+            "address-postalcode",
+            "address-city",
+            "type",
         ),
-        _row(
-            "Practitioner",
-            "PRA",
-            None,
-            None,
-            identifier=_IDENTIFIER,
-            active=_token("active"),
-            name=_string("name.family", "name.given", "name.text"),
-            family=_string("name.family"),
-            given=_string("name.given"),
-        ),
-        _row(
-            "PractitionerRole",
-            "PRR",
-            None,
-            None,
-            identifier=_IDENTIFIER,
-            active=_token("active"),
-            role=_token("code"),
-            specialty=_token("specialty"),
-            practitioner=_reference("practitioner"),
-            organization=_reference("organization"),
-            location=_reference("location"),
-            service=_reference("healthcareService"),
-        ),
-        _row(
-            "Procedure",
-            "PRO",
-            "subject",
-            "date",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "event-status"),
-            category=_token("category"),
-            code=_token("code"),
-            date=_period("performedDateTime", "performedPeriod"),
-            encounter=_reference("encounter"),
-            performer=_reference("performer.actor"),
-            location=_reference("location"),
-            based_on=_reference("basedOn"),
-            part_of=_reference("partOf"),
-            reason_code=_token("reasonCode"),
-        ),
-        _row(
-            "Provenance",
-            "PRV",
-            "target",
-            "recorded",
-            target=_reference("target"),
-            recorded=_instant("recorded"),
-            when=_period("occurredDateTime", "occurredPeriod"),
-            agent=_reference("agent.who"),
-            entity=_reference("entity.what"),
-        ),
-        _row(
-            "ServiceRequest",
-            "SRQ",
-            "subject",
-            "authored",
-            identifier=_IDENTIFIER,
-            status=_token("status", system=_HL7 + "request-status"),
-            intent=_token("intent", system=_HL7 + "request-intent"),
-            priority=_token("priority", system=_HL7 + "request-priority"),
-            category=_token("category"),
-            code=_token("code"),
-            authored=_date("authoredOn"),
-            occurrence=_period("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming"),
-            encounter=_reference("encounter"),
-            requester=_reference("requester"),
-            performer=_reference("performer"),
-            requisition=_token("requisition"),
-            based_on=_reference("basedOn"),
-            specimen=_reference("specimen"),
-        ),
-        _row(
-            "Specimen",
-            "SPE",
-            "subject",
-            "collected",
-            identifier=_IDENTIFIER,
-            accession=_token("accessionIdentifier"),
-            status=_token("status", system=_HL7 + "specimen-status"),
-            type=_token("type"),
-            bodysite=_token("collection.bodySite"),
-            collected=_period("collection.collectedDateTime", "collection.collectedPeriod"),
-            collector=_reference("collection.collector"),
-            parent=_reference("parent"),
-        ),
-        _row(
-            "Task",
-            "TSK",
-            "for",
-            "authored-on",
-            identifier=_IDENTIFIER,
-            group_identifier=_token("groupIdentifier"),
-            status=_token("status", system=_HL7 + "task-status"),
-            intent=_token("intent", system=_HL7 + "request-intent"),
-            priority=_token("priority", system=_HL7 + "request-priority"),
-            business_status=_token("businessStatus"),
-            code=_token("code"),
-            authored_on=_date("authoredOn"),
-            modified=_date("lastModified"),
-            period=_period("executionPeriod"),
-            encounter=_reference("encounter"),
-            focus=_reference("focus"),
-            requester=_reference("requester"),
-            owner=_reference("owner"),
-            performer=_token("performerType"),
-            based_on=_reference("basedOn"),
-            part_of=_reference("partOf"),
-        ),
+        _shared("OrganizationAffiliation", "OAF", "role", "specialty"),
+        _shared("Practitioner", "PRA", "number-smartcard", "mailbox-mss", "family", "name", "qualification-code"),
+        _shared("PractitionerRole", "PRR", "number-smartcard", "mailbox-mss", "specialty", "role"),
+        _shared("Slot", "SLO", "service-type", "specialty", sort="start"),
     )
 }
 
@@ -630,23 +178,107 @@ def record_type(name: str) -> RecordType:
         raise Unprocessable("resources of this type are not stored here", code="not-supported") from None
 
 
-def subject_of(resource: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The Reference to the patient whose record a resource belongs to: among several the first that names a
-    Patient.
+# --- parameters -------------------------------------------------------------------------------------------------------
 
-    None for a type of no patient's record, and where the element is absent.
+
+@cache
+def _data() -> Mapping[str, Mapping[str, Any]]:
+    """The rows of both files, by type."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in _FILES:
+        for type, rows in json.loads((_DATA / name).read_text("utf-8"))["types"].items():
+            found.setdefault(type, {}).update(rows)
+    return found
+
+
+@cache
+def _parameters(type: str) -> Mapping[str, SearchParameter]:
+    rows = {**_data()[_OF_ALL], **_data().get(type, {})}
+    patient = _patient_parameters(type)
+    return {name: _parameter(name, row, rows) for name, row in rows.items() if name not in patient}
+
+
+def _parameter(name: str, row: Mapping[str, Any], rows: Mapping[str, Any]) -> SearchParameter:
+    definition = row.get("definition")
+    return SearchParameter(
+        kind=row["kind"],
+        paths=tuple(row["paths"]),
+        reading=_reading(name, rows),
+        definition=f"http://hl7.org/fhir/SearchParameter/{definition}" if definition else None,
+        systems=tuple(row.get("systems", ())),
+        targets=frozenset(row.get("targets", ())),
+        components=tuple(_parameter("", each, {"": {}}) for each in row.get("components", ())),
+        is_kept=not row.keys() & {"union", "product"},
+    )
+
+
+def _reading(name: str, rows: Mapping[str, Any]) -> Reading:
+    row = rows[name]
+    if "product" in row:
+        return Reading(products=(tuple(row["product"]),))
+    parts = [_reading(each, rows) for each in row.get("union", ())]
+    if not parts:
+        return Reading(names=(name,))
+    return Reading(
+        names=tuple(each for part in parts for each in part.names),
+        products=tuple(each for part in parts for each in part.products),
+    )
+
+
+@cache
+def _patient_parameters(type: str) -> frozenset[str]:
+    row = RECORD_TYPES[type]
+    if row.compartment is None:
+        return frozenset()
+    named = (f"{row.compartment}:Reference", f"{row.compartment}.is(Patient):Reference")
+    found = {name for name, each in _data().get(type, {}).items() if each["paths"][0] in named and name != row.among}
+    return frozenset({"patient", *found})
+
+
+@cache
+def _lookups(type: str) -> tuple[str, ...]:
+    row = RECORD_TYPES[type]
+    if row.needs_patient:
+        return ()
+    references = (
+        name for name, each in row.search.items() if each.kind == "reference" and each.is_kept and not each.is_canonical
+    )
+    first = (name for name in ("identifier", "_id") if name in row.search)
+    return (*first, *references, *row.selective)
+
+
+def lookups_of(entry: Entry, type: str) -> tuple[tuple[str, str], ...]:
+    """The (parameter, look-up) pairs that a resource which belongs to nobody is found by: `records.search.look_up`."""
+    row = record_type(type)
+    found = (
+        (name, look_up(row.search[name].kind, value)) for name in row.lookups for value in entry.values.get(name, ())
+    )
+    return tuple(dict.fromkeys((name, value) for name, value in found if value))
+
+
+# --- subjects ---------------------------------------------------------------------------------------------------------
+
+
+def subject_of(resource: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The Reference to the patient whose record a resource belongs to: among several the first that names a Patient.
+
+    Otherwise the first there is: the target of a Provenance is in that record, a document holds the content of a
+    Binary. None for what belongs to no patient's record, and where the element is absent.
     """
     row = record_type(resource["resourceType"])
     if row.compartment is None:
         return None
     found = [each for each in evaluate(resource, row.compartment) if isinstance(each, Mapping)]
-    return next((each for each in found if _names_patient(each)), found[0] if found else None)
+    named = next((each for each in found if is_to(resource, each, "Patient")), None)
+    if named is None and found and (row.needs_patient or row.among is None):
+        return found[0]
+    return named
 
 
 def with_subject(resource: Mapping[str, Any], patient: str) -> dict[str, Any]:
-    """A copy in which what `subject_of` gives refers to `Patient/<patient>`, wherever it stands."""
+    """A copy in which what `subject_of` gives refers to `Patient/<patient>`, unless it refers to another resource."""
     named = subject_of(resource)
-    if named is None:
+    if named is None or _names_another(record_type(resource["resourceType"]), named):
         return dict(resource)
 
     def copied(value: Any) -> Any:
@@ -659,24 +291,36 @@ def with_subject(resource: Mapping[str, Any], patient: str) -> dict[str, Any]:
     return {name: copied(value) for name, value in resource.items()}
 
 
-def _names_patient(reference: Mapping[str, Any]) -> bool:
-    target = str(reference.get("reference", ""))
-    return reference.get("type") == "Patient" or re.search(r"(^|/)Patient[/?]", target) is not None
+def _names_another(row: RecordType, reference: Mapping[str, Any]) -> bool:
+    """Whether a reference that may name any resource names one that is not a Patient."""
+    is_open = row.compartment in ("target", "securityContext")
+    return (
+        is_open
+        and not is_to({}, reference, "Patient")
+        and re.search(r"[/?]", reference.get("reference", "")) is not None
+    )
 
 
-def entry_of(resource: Mapping[str, Any]) -> Entry:
+# --- entries ----------------------------------------------------------------------------------------------------------
+
+
+def entry_of(resource: Mapping[str, Any], *, base_url: str | None = None) -> Entry:
     """The search values of a valid resource as it will be stored, `id` and `meta.lastUpdated` included.
 
-    Raises Unprocessable (`too-long`) when they are too many for one entry.
+    References that start with `base_url` are to this server. Raises Unprocessable (`too-long`) when the values are too
+    many for one entry.
     """
     row = record_type(resource["resourceType"])
+    reader = _Reader(resource, f"{base_url}/" if base_url else None)
     values: dict[str, tuple[str, ...]] = {}
     for name, parameter in row.search.items():
-        nodes = (node for path in parameter.paths for node in evaluate(resource, path))
-        found = tuple(dict.fromkeys(value for node in nodes for value in _READ[parameter.kind](node)))
-        if found:
+        if not parameter.is_kept:
+            continue
+        if found := tuple(dict.fromkeys(reader.values(parameter))):
             values[name] = found
-    if sum(len(value) for found in values.values() for value in found) > MAX_ENTRY_CHARACTERS:
+        if parameter.kind == "token" and (texts := tuple(dict.fromkeys(reader.texts(parameter)))):
+            values[f"{name}:text"] = texts
+    if sum(len(each) + _VALUE_CHARACTERS for found in values.values() for each in found) > MAX_ENTRY_CHARACTERS:
         raise Unprocessable(
             "the elements that can be searched are too long together", code="too-long", expression=row.name
         )
@@ -684,77 +328,88 @@ def entry_of(resource: Mapping[str, Any]) -> Entry:
     return Entry(values=values, sort_at=sort_at)
 
 
-# --- paths --------------------------------------------------------------------------------------------------
+class _Reader:
+    """Reads search values out of one resource."""
 
-_STEP = re.compile(r"extension\('(?P<url>[^']+)'\)|(?P<resolve>resolve\(\))|(?P<name>\w+)")
+    def __init__(self, resource: Mapping[str, Any], base: str | None) -> None:
+        self._resource = resource
+        self._base = base
 
+    def values(self, parameter: SearchParameter, start: Any = None) -> Iterator[str]:
+        """The values of a parameter, or of a component in the element `start`."""
+        for path in parameter.paths:
+            bare, type = typed(path)
+            for node in evaluate(self._resource, bare, start):
+                match parameter.kind:
+                    case "token":
+                        yield from _tokens(type, node)
+                    case "reference":
+                        yield from self._references(type, node)
+                    case "date":
+                        yield from _dates(type, node)
+                    case "string":
+                        yield from _strings(type, node)
+                    case "quantity":
+                        yield from _quantities(type, node)
+                    case "uri":
+                        yield node
+                    case "composite":
+                        parts = [list(self.values(component, node)) for component in parameter.components]
+                        yield from map(joined, product(*parts))
 
-@cache
-def _steps(path: str) -> tuple[re.Match[str], ...]:
-    return tuple(_STEP.finditer(path))
+    def texts(self, parameter: SearchParameter) -> Iterator[str]:
+        """What `:text` compares: texts and displays of concepts, the names of types of identifiers."""
+        for path in parameter.paths:
+            bare, type = typed(path)
+            for node in evaluate(self._resource, bare):
+                if type == "CodeableConcept":
+                    yield from _present(node.get("text"))
+                    yield from _present(*(coding.get("display") for coding in node.get("coding", ())))
+                elif type == "Coding":
+                    yield from _present(node.get("display"))
+                elif type == "Identifier":
+                    yield from _present(node.get("type", {}).get("text"))
 
-
-def evaluate(resource: Mapping[str, Any], path: str) -> list[Any]:
-    """The elements at a path, lists flattened, in document order."""
-    nodes: list[Any] = [resource]
-    for step in _steps(path):
-        if step["url"]:
-            nodes = [node for node in _children(nodes, "extension") if node.get("url") == step["url"]]
-        elif step["resolve"]:
-            nodes = [found for node in nodes if (found := _contained(resource, node)) is not None]
+    def _references(self, type: str, node: Any) -> Iterator[str]:
+        if type == "canonical":
+            yield node
+        elif type == "Resource":
+            yield from _present(f"{node['resourceType']}/{node['id']}" if "id" in node else None)
         else:
-            nodes = list(_children(nodes, step["name"]))
-    return nodes
+            target = node.get("reference", "").partition("/_history/")[0]
+            if target and not target.startswith("#"):
+                yield target.removeprefix(self._base) if self._base else target
+            if "identifier" in node:
+                yield from (f"|{token}" for token in _tokens("Identifier", node["identifier"]))
 
 
-def _children(nodes: Iterable[Any], name: str) -> Iterator[Any]:
-    for node in nodes:
-        child = node.get(name) if isinstance(node, Mapping) else None
-        yield from child if isinstance(child, list) else () if child is None else (child,)
+def _present(*texts: str | None) -> Iterator[str]:
+    yield from (each for each in texts if each)
 
 
-def _contained(resource: Mapping[str, Any], reference: Any) -> Any | None:
-    target = reference.get("reference", "") if isinstance(reference, Mapping) else ""
-    if not target.startswith("#"):
-        return None
-    return next((each for each in resource.get("contained", ()) if each.get("id") == target[1:]), None)
+def _tokens(type: str, node: Any) -> Iterator[str]:
+    match type:
+        case "CodeableConcept":
+            for coding in node.get("coding", ()):
+                yield from _tokens("Coding", coding)
+        case "Coding" | "Identifier":
+            code = node.get("code" if type == "Coding" else "value")
+            yield from _present(code and f"{node.get('system', '')}|{code}")
+        case "ContactPoint":
+            yield from (f"|{value}" for value in _present(node.get("value")))
+        case "boolean":
+            yield f"|{str(node).lower()}"
+        case _:
+            yield f"|{node}"
 
 
-# --- values -------------------------------------------------------------------------------------------------
-
-
-def _tokens(node: Any) -> Iterator[str]:
-    if isinstance(node, bool):
-        yield f"|{str(node).lower()}"
-    elif isinstance(node, str):
-        yield f"|{node}"
-    elif isinstance(node, Mapping):
-        if "coding" in node:
-            for coding in node["coding"]:
-                yield from _tokens(coding)
-        else:
-            code = node.get("code", node.get("value"))  # of a Coding, of an Identifier
-            if isinstance(code, str):
-                yield f"{node.get('system', '')}|{code}"
-
-
-def _references(node: Any) -> Iterator[str]:
-    if not isinstance(node, Mapping):
-        return
-    target = node.get("reference", "")
-    if target and not target.startswith("#"):
-        yield target.partition("/_history/")[0]
-    if "identifier" in node:
-        yield from (f"|{token}" for token in _tokens(node["identifier"]))
-
-
-def _dates(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
-        yield "/".join(date_range(node))
-    elif isinstance(node, Mapping):
+def _dates(type: str, node: Any) -> Iterator[str]:
+    if type in ("Period", "Timing"):
         lo, hi = _limits(node)
         if (lo, hi) != (BEGINNING, END):
             yield f"{lo}/{hi}"
+    else:
+        yield "/".join(date_range(node))
 
 
 def _limits(node: Mapping[str, Any]) -> tuple[str, str]:
@@ -770,9 +425,27 @@ def _limits(node: Mapping[str, Any]) -> tuple[str, str]:
     return lo, hi
 
 
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
+_PARTS = {
+    "HumanName": ("text", "family", "given", "prefix", "suffix"),
+    "Address": ("text", "line", "city", "district", "state", "postalCode", "country"),
+}
+
+
+def _strings(type: str, node: Any) -> Iterator[str]:
+    if type not in _PARTS:
         yield node
+        return
+    for name in _PARTS[type]:
+        part = node.get(name)
+        yield from _present(*part) if isinstance(part, list) else _present(part)
 
 
-_READ = {"token": _tokens, "reference": _references, "date": _dates, "string": _texts}
+def _quantities(type: str, node: Mapping[str, Any]) -> Iterator[str]:
+    if type == "Range":
+        low, high = node.get("low", {}), node.get("high", {})
+        number, measured = f"{low.get('value', '')}~{high.get('value', '')}", low or high
+    else:
+        number, measured = f"{node.get('comparator', '')}{node['value']}" if "value" in node else "", node
+    if number not in ("", "~"):
+        code, unit = measured.get("code", ""), measured.get("unit", "")
+        yield f"{number}|{measured.get('system', '')}|{code}|{unit if unit != code else ''}"

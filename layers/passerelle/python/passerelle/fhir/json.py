@@ -30,7 +30,7 @@ class WrittenDecimal(Decimal):
         return self._text
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON; raises Invalid (`structure`) with line and column for text that is not JSON."""
     try:
         text = data.decode("utf-8-sig")
@@ -49,14 +49,16 @@ def loads(data: bytes) -> Any:
         raise Invalid("the body has a number that is too long", code="structure") from None
     except RecursionError:
         raise Invalid("the body is nested too deeply", code="structure") from None
-    _check_depth(parsed, MAX_DEPTH)
+    _check_depth(parsed, max_depth)
     if b"\\u" in data:
         _check_characters(parsed)
     return parsed
 
 
-def dumps(value: Any) -> bytes:
-    """Serialise compactly, in UTF-8, decimals with the digits they came with."""
+def dumps(value: Any, *, pretty: bool = False) -> bytes:
+    """Serialise in UTF-8, compactly unless for reading, decimals with the digits they came with."""
+    if pretty:
+        return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, indent=2).encode()
     return simplejson.dumps(value, use_decimal=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -1,11 +1,14 @@
 """The XHTML of a narrative: what FHIR allows in it, so that no text from outside runs as a script.
 
-FHIR R4 section 2.31, invariants txt-1 (elements and attributes) and txt-2 (some content).
+FHIR R4 section 2.31, invariants txt-1 (elements and attributes) and txt-2 (some content). A narrative is read
+twice, as a browser reads HTML and as XML: it must be well formed, without entities of HTML, to be written in both
+formats of FHIR.
 """
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from xml.parsers import expat
 
 # fmt: off
 _ELEMENTS = frozenset((
@@ -23,7 +26,7 @@ _ATTRIBUTES = frozenset((
     "xml:lang", "xmlns", "xml:space",
 ))
 # fmt: on
-_EMPTY = frozenset(("br", "col", "hr", "img"))
+EMPTY_ELEMENTS = frozenset(("br", "col", "hr", "img"))
 _ACTIVE = ("javascript:", "vbscript:", "data:text")
 _XHTML = "http://www.w3.org/1999/xhtml"
 
@@ -37,7 +40,24 @@ def fault_in(div: str) -> str | None:
         reader.fault = "an element is not closed"
     if reader.fault is None and not reader.has_content:
         reader.fault = "the narrative is empty"
+    if reader.fault is None and not is_well_formed(div):
+        reader.fault = "the narrative is not well-formed XML"
     return reader.fault
+
+
+def is_well_formed(div: str) -> bool:
+    """Whether the text is an XML element that stands on its own; no declaration is expanded."""
+    parser = expat.ParserCreate("utf-8", " ")
+    parser.StartDoctypeDeclHandler = _refuse_declarations
+    try:
+        parser.Parse(div.encode(), True)
+    except (expat.ExpatError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _refuse_declarations(*_: object) -> None:
+    raise expat.ExpatError("a declaration")
 
 
 class _Reader(HTMLParser):
@@ -60,16 +80,16 @@ class _Reader(HTMLParser):
                 self._refuse("a link runs code")
         if tag == "img":
             self.has_content = True
-        if tag not in _EMPTY:
+        if tag not in EMPTY_ELEMENTS:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
-        if tag not in _EMPTY:
+        if tag not in EMPTY_ELEMENTS:
             self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in _EMPTY:
+        if tag in EMPTY_ELEMENTS:
             return
         if not self.open or self.open.pop() != tag:
             self._refuse("the elements are not nested")

@@ -15,6 +15,11 @@ def outcome(*issues: Issue, severity: str = "error") -> dict[str, Any]:
     return {"resourceType": "OperationOutcome", "issue": [_issue(issue, severity) for issue in issues]}
 
 
+def success(diagnostics: str) -> dict[str, Any]:
+    """What a client gets that wants to be told, not shown, what was done."""
+    return outcome(Issue(code="informational", diagnostics=diagnostics), severity="information")
+
+
 def _issue(issue: Issue, severity: str) -> dict[str, Any]:
     rendered: dict[str, Any] = {"severity": severity, "code": issue.code}
     if issue.details:

@@ -15,8 +15,8 @@ from passerelle.fhir.search import parse_query
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person, Traits
 from passerelle.patients.service import PatientSearch, StoredPatient
-from passerelle.records.model import RecordVersion, StoredVersion
-from passerelle.records.ports import RecordStore
+from passerelle.records.model import RecordVersion, ResourceKey, StoredVersion
+from passerelle.records.ports import RecordStore, Scan
 from passerelle.records.search import Query, matches
 
 _DMP = "https://interop.esante.gouv.fr/ig/fhir/pdsm4dmp/StructureDefinition/"
@@ -34,18 +34,20 @@ class FhirPatientDraft:
     def version_of(self, patient: str, version: int, request: Request, before: StoredPatient | None) -> RecordVersion:
         content = stamped(self._content, patient, version, request.at)
         return RecordVersion(
-            type="Patient",
-            id=patient,
+            key=_key(patient),
             version=version,
             at=request.at,
-            patient=patient,
             body=fhir_json.dumps(content),
             entry=entry_of(content),
-            previous_sort_at=before.sort_at if before else None,
+            previous=before.placement if before else None,
         )
 
     def equals(self, stored: StoredPatient) -> bool:
         return _said(self._content) == _said(fhir_json.loads(stored.body))
+
+
+def _key(patient: str) -> ResourceKey:
+    return ResourceKey(type="Patient", id=patient, patient=patient)
 
 
 def _said(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,20 +97,21 @@ class FhirPatientStore:
         self._in_parallel = in_parallel
 
     def find(self, patient: str) -> StoredPatient | None:
-        version = self._store.find_latest("Patient", patient)
+        version = self._store.find_latest(_key(patient))
         return self._read(version) if version is not None else None
 
     def find_version(self, patient: str, version: int) -> StoredPatient | None:
-        found = self._store.find_version("Patient", patient, version)
+        found = self._store.find_version(_key(patient), version)
         return self._read(found) if found is not None else None
 
     def matching(self, patients: Sequence[str], criteria: Query) -> Sequence[StoredPatient]:
         """Two round trips, however many there are: all entries at once, then all bodies."""
         if not patients:
             return []
-        reads = self._in_parallel(*(lambda key=key: self._store.entries(key, "Patient") for key in patients))
-        keys = [(id, version) for entries in reads for id, version, entry in entries if matches(entry, criteria)]
-        versions = self._store.versions("Patient", keys)
+        reads = self._in_parallel(*(lambda key=key: self._store.entries(key, "Patient", Scan()) for key in patients))
+        entries = [each for page in reads for each in page.entries if matches(each.entry, criteria)]
+        keys = [(each.key, each.version) for each in entries]
+        versions = self._store.versions(keys)
         found = [self._read(versions[key]) for key in keys if key in versions]
         return [stored for stored in found if stored is not None]
 
@@ -123,7 +126,7 @@ class FhirPatientStore:
             at=version.at,
             body=version.body,
             traits=_traits(content, is_qualified=qualified),
-            sort_at=version.sort_at,
+            placement=version.placement,
         )
 
 

@@ -52,7 +52,7 @@ from passerelle.prescriptions.service import Target, line_task_id
 from passerelle.prescriptions.signature import NOT_CHECKED
 from passerelle.prescriptions.transitions import STATES
 from passerelle.prescriptions.validity import paris_day
-from passerelle.records.model import RecordVersion
+from passerelle.records.model import Placement, RecordVersion, ResourceKey
 
 Json = Mapping[str, Any]
 
@@ -408,15 +408,14 @@ class FhirClinicalRecord:
         stored = stamped(_request(group, line), line.request_id, line.request_version, at)
         entry = entry_of(stored)
         return RecordVersion(
-            type="MedicationRequest",
-            id=line.request_id,
+            key=ResourceKey(type="MedicationRequest", id=line.request_id, patient=group.patient),
             version=line.request_version,
             at=at,
-            patient=group.patient,
             body=fhir_json.dumps(stored),
             entry=entry,
             # authoredOn never changes: every version has its entry at the same place
-            previous_sort_at=entry.sort_at if line.request_version > 1 else None,
+            previous=Placement(sort_at=entry.sort_at) if line.request_version > 1 else None,
+            is_managed=True,
         )
 
     def dispense_version(
@@ -433,13 +432,12 @@ class FhirClinicalRecord:
         stored = stamped({**dispense, **own}, entry.dispense_id, 1, at)
         body = fhir_json.dumps(stored)
         change = RecordVersion(
-            type="MedicationDispense",
-            id=entry.dispense_id,
+            key=ResourceKey(type="MedicationDispense", id=entry.dispense_id, patient=group.patient),
             version=1,
             at=at,
-            patient=group.patient,
             body=body,
             entry=entry_of(stored),
+            is_managed=True,
         )
         return change, body.decode()
 

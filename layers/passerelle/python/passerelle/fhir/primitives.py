@@ -12,18 +12,19 @@ from passerelle.fhir.dates import date_range
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?"
 _ZONE = r"(Z|[+-](0\d|1[0-3]):[0-5]\d|[+-]14:00)"
 
-_CODE = re.compile(r"[^\s]+(\s[^\s]+)*")
+# XML cannot carry control characters, and no text needs them.
+_BLACK = r"[^\x00-\x20\ufffe\uffff]"
+_CODE = re.compile(rf"{_BLACK}+(\s{_BLACK}+)*", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9]\d*))+", re.ASCII)
 _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_URI = re.compile(r"\S+")
+_URI = re.compile(rf"{_BLACK}+")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _DATE_TIME = re.compile(rf"\d{{4}}(-\d\d(-\d\d(T{_CLOCK}{_ZONE})?)?)?", re.ASCII)
 _INSTANT = re.compile(rf"\d{{4}}-\d\d-\d\dT{_CLOCK}{_ZONE}", re.ASCII)
 _TIME = re.compile(_CLOCK, re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
-# XML cannot carry them, and no text needs them.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _MAX_STRING = 1_048_576
 _MAX_INTEGER = 2_147_483_647
 
@@ -33,8 +34,8 @@ def _is_string(value: str) -> bool:
 
 
 def _is_base64(value: str) -> bool:
-    packed = "".join(value.split())
-    return bool(packed) and len(packed) % 4 == 0 and _BASE64.fullmatch(packed) is not None
+    parts = value.split()  # white space stands between groups of four
+    return bool(parts) and not any(len(each) % 4 for each in parts) and _BASE64.fullmatch("".join(parts)) is not None
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:

@@ -16,8 +16,7 @@ from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import resolve_references
 from passerelle.fhir.index import entry_of, record_type, subject_of, with_subject
-from passerelle.identifiers import PATIENT_KEY
-from passerelle.records.model import Subject
+from passerelle.records.model import ResourceKey, Subject
 from passerelle.records.search import Entry
 
 
@@ -46,17 +45,20 @@ class ResourceDraft:
 
     @property
     def is_shared(self) -> bool:
-        return record_type(self.type).compartment is None
+        row = record_type(self.type)
+        return row.compartment is None or (not row.needs_patient and subject_of(self.content) is None)
+
+    @property
+    def subject_text(self) -> str | None:
+        """The literal reference to whose record it belongs to, whatever it means."""
+        reference = subject_of(self.content)
+        return None if reference is None else reference.get("reference")
 
     @cached_property
     def subject(self) -> Subject | None:
         """Raises Unprocessable for a reference that names a patient in no way the exchange knows."""
         reference = subject_of(self.content)
         return None if reference is None else read_subject(reference, self.base_url, f"{self.type}.subject")
-
-    @property
-    def identifiers(self) -> tuple[tuple[str, str], ...]:
-        return identifiers_of(self.content)
 
     @cached_property
     def conditional_references(self) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class ResourceDraft:
         return fhir_json.dumps(stamped(self.content, id, version, at))
 
     def entry(self, id: str, version: int, at: datetime) -> Entry:
-        return entry_of(stamped(self.content, id, version, at))
+        return entry_of(stamped(self.content, id, version, at), base_url=self.base_url)
 
 
 def identifiers_of(content: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -96,11 +98,15 @@ def read_identifiers(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str],
 
 
 def read_subject(reference: Mapping[str, Any], base_url: str, path: str) -> Subject:
-    """Whom a Reference(Patient) means: by id, by a conditional reference, or by a business identifier."""
+    """Whom a Reference means: by id, by a conditional reference, or by a business identifier.
+
+    A reference to another resource means the patient in whose record that is (Provenance, Binary).
+    """
     text = reference.get("reference", "").removeprefix(f"{base_url}/")
-    head, _, tail = text.partition("Patient/")
-    if text and not head and PATIENT_KEY.fullmatch(tail):
-        return Subject(key=tail)
+    kind, _, rest = text.partition("/")
+    target = ResourceKey.of(kind, rest.partition("/_history/")[0]) if kind.isalpha() else None
+    if target is not None and target.patient is not None:
+        return Subject(key=target.patient)
     system, bar, value = text.removeprefix("Patient?identifier=").partition("|")
     if text.startswith("Patient?identifier=") and bar:
         return Subject(identifier=(system, value))

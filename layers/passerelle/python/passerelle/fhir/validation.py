@@ -1,21 +1,20 @@
 """Whether JSON is a valid FHIR R4 resource, before anything of it is stored.
 
-One walk over the received JSON beside the definitions (`definitions.py`), strict where fhir.resources
-converts or lets pass: JSON types as written, no null, no empty object, array or text, syntax of every
-primitive, required codes, reference targets, cardinality, one of each `x[x]`, and the invariants that storage
-and search rely on. The input is neither converted nor changed. FHIR R4 sections 2.6.2 (JSON), 2.24
-(datatypes), 3.1.0.4.1 (400 and 422).
+One walk over the received JSON beside the definitions (`definitions.py`): JSON types as written, no null, no
+empty object, array or text, syntax of every primitive, cardinality, one of each `x[x]`, required codes, reference
+targets, and the invariants of R4 (`invariants.py`). What R4 calls an error is one here, and nothing else. The input is
+neither converted nor changed. FHIR R4 sections 2.6.2 (JSON), 2.24 (datatypes), 3.1.0.4.1 (400 and 422).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from passerelle.errors import Invalid, Issue, Unprocessable
-from passerelle.fhir.dates import date_range
-from passerelle.fhir.definitions import Definition, Element, definition, is_type
+from passerelle.fhir.definitions import Definition, Element, definition, is_type, resource_definition
+from passerelle.fhir.invariants import INVARIANTS
 from passerelle.fhir.narrative import fault_in
 from passerelle.fhir.primitives import has_json_type, has_syntax
 
@@ -76,8 +75,8 @@ class _Walk:
             self._malformed(path or expected_type or "Resource", "a resource is an object")
             return
         name = value.get("resourceType")
-        found = definition(name) if isinstance(name, str) and _MEMBER.fullmatch(name) else None
-        if found is None or not found.is_resource or found.name in ("Resource", "DomainResource"):
+        found = resource_definition(name) if isinstance(name, str) else None
+        if found is None:
             self._malformed(f"{path or expected_type or 'Resource'}.resourceType", "must be a type of FHIR R4")
             return
         where = path or found.name
@@ -89,14 +88,28 @@ class _Walk:
 
     def _contained(self, value: Mapping[str, Any], path: str, container: Mapping[str, Any] | None) -> None:
         inner = value.get("contained")
-        if inner is not None and container is not None:
+        if not isinstance(inner, list):
+            return  # reported as malformed if it is there
+        if container is not None:
             self._refused(f"{path}.contained", "invariant", "a contained resource contains no other (dom-2)")
-        ids = [each.get("id") for each in inner if isinstance(each, dict)] if isinstance(inner, list) else []
-        for position, each in enumerate(ids):
-            if each is None:
-                self._refused(f"{path}.contained[{position}].id", "required", "a contained resource has an id")
-            elif each in ids[:position]:
-                self._refused(f"{path}.contained[{position}].id", "invariant", "two have the same id")
+        named = set(_local_references(value))
+        seen: set[Any] = set()
+        for position, each in enumerate(inner):
+            if not isinstance(each, dict):
+                continue
+            place, id, meta = f"{path}.contained[{position}]", each.get("id"), each.get("meta")
+            if not isinstance(id, str):
+                self._refused(f"{place}.id", "required", "a contained resource has an id")
+                continue
+            if id in seen:
+                self._refused(f"{place}.id", "invariant", "two have the same id")
+            seen.add(id)
+            if f"#{id}" not in named and "#" not in _local_references(each):
+                self._refused(place, "invariant", "nothing refers to the contained resource (dom-3)")
+            if isinstance(meta, dict) and ("versionId" in meta or "lastUpdated" in meta):
+                self._refused(f"{place}.meta", "invariant", "a contained resource has no version (dom-4)")
+            if isinstance(meta, dict) and "security" in meta:
+                self._refused(f"{place}.meta", "invariant", "a contained resource has no security label (dom-5)")
 
     def _members(self, value: Mapping[str, Any], found: Definition, path: str, container: Mapping[str, Any]) -> None:
         if not value:
@@ -118,10 +131,7 @@ class _Walk:
             else:
                 self._extensions(member, element, place, container, value.get(base))
         self._cardinality(value, found, path)
-        rule = _INVARIANTS.get(found.name)
-        broken = rule(value) if rule is not None else None
-        if broken:
-            self._refused(path, "invariant", broken)
+        self._invariants(value, found.name, path)
 
     def _cardinality(self, value: Mapping[str, Any], found: Definition, path: str) -> None:
         for name in found.required:
@@ -133,6 +143,13 @@ class _Walk:
                 self._malformed(f"{path}.{choice}", "only one type of the element may be present")
             elif not present and choice in found.required_choices:
                 self._refused(f"{path}.{choice}", "required", "the element is mandatory")
+
+    def _invariants(self, value: Mapping[str, Any], name: str, path: str) -> None:
+        if self.malformed:
+            return  # rules read values whose form is valid
+        for rule in INVARIANTS.get(name, ()):
+            if not rule.holds(value):
+                self._refused(path, "invariant", f"{rule.text} ({rule.key})")
 
     # --- elements -------------------------------------------------------------------------------------------
 
@@ -164,6 +181,15 @@ class _Walk:
             self._members(value, found, path, container)
             if element.type == "Reference":
                 self._reference(value, element, path, container)
+            elif element.codes and not self.malformed:
+                self._concept(value, element, path)
+            elif element.profile:
+                self._invariants(value, element.profile, path)
+
+    def _concept(self, value: Mapping[str, Any], element: Element, path: str) -> None:
+        codings = value.get("coding", ())
+        if not any(f"{each.get('system')}|{each.get('code')}" in element.codes for each in codings):
+            self._refused(path, "code-invalid", "no code is in the required value set")
 
     def _primitive(self, value: Any, element: Element, path: str) -> None:
         if not has_json_type(element.type, value):
@@ -214,6 +240,16 @@ def _at(values: Any, position: int) -> Any:
     return values[position] if isinstance(values, list) and position < len(values) else None
 
 
+def _local_references(value: Any) -> Iterator[str]:
+    """Every text in a resource that can name a contained one, or its container: `#`, `#id`."""
+    if isinstance(value, str):
+        if value.startswith("#"):
+            yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _local_references(each)
+
+
 def _contained_in(container: Mapping[str, Any], id: str) -> str | None:
     """The type of a contained resource; of the container itself for an empty id (`#`)."""
     if not id:
@@ -223,25 +259,3 @@ def _contained_in(container: Mapping[str, Any], id: str) -> str | None:
         if isinstance(each, dict) and each.get("id") == id:
             return str(each.get("resourceType"))
     return None
-
-
-# --- invariants ---------------------------------------------------------------------------------------------
-
-
-def _extension_has_one(value: Mapping[str, Any]) -> str | None:
-    has_value = any(name.lstrip("_").startswith("value") for name in value)
-    return None if has_value != ("extension" in value) else "has a value or extensions, not both (ext-1)"
-
-
-def _period_is_forward(value: Mapping[str, Any]) -> str | None:
-    try:
-        start, end = date_range(value["start"])[0], date_range(value["end"])[1]
-    except (KeyError, TypeError, ValueError):
-        return None  # open, or reported as malformed
-    return None if start <= end else "ends before it starts (per-1)"
-
-
-_INVARIANTS: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
-    "Extension": _extension_has_one,
-    "Period": _period_is_forward,
-}

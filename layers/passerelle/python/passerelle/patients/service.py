@@ -15,7 +15,7 @@ from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.consents.decision import may_see
 from passerelle.consents.model import Policy, RecordStatus
-from passerelle.errors import Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.errors import Conflict, Forbidden, Invalid, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_patient_key, new_ulid
 from passerelle.journal import Announcement, Change, Journal
@@ -49,7 +49,7 @@ class StoredPatient:
     at: datetime
     body: bytes
     traits: Traits
-    sort_at: str | None  # of its search entry
+    placement: Any  # where searches find it: the record's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +123,84 @@ class PatientService:
         The same content again changes nothing. Raises Forbidden when the domain is not the caller's, Unprocessable
         when the resource does not carry the identifier or breaks an identity rule.
         """
-        registered = once(
-            self._journal, request, lambda: self._register(request, identifier, draft), lambda kept: Registered(**kept)
+        return self._written(
+            request, lambda: self._register(request, lambda: self.plan(request, draft, identifier=identifier))
         )
+
+    def create(
+        self, request: Request, draft: PatientDraft, *, if_none_exist: tuple[str, str] | None = None
+    ) -> tuple[Registered, StoredPatient]:
+        """Create a source record; with `if_none_exist`, unless a visible one carries that identifier.
+
+        Raises Conflict (`duplicate`) when the resource's identifier in the caller's domain is registered already,
+        Stale (`multiple-matches`) when several records meet the condition.
+        """
+        return self._written(
+            request, lambda: self._register(request, lambda: self._creation(request, draft, if_none_exist))
+        )
+
+    def _creation(self, request: Request, draft: PatientDraft, if_none_exist: tuple[str, str] | None) -> Plan:
+        plan = self.plan(request, draft)
+        if if_none_exist is not None:
+            known = [each for each in self._carriers(request, if_none_exist) if each.patient != plan.registered.patient]
+            if not plan.registered.is_new:
+                known.append(self._existing(plan.registered.patient))
+            if len(known) > 1:
+                raise Stale("several resources match", code="multiple-matches")
+            if known:
+                found = known[0]
+                unchanged = Registered(patient=found.patient, version=found.version, is_new=False, is_changed=False)
+                return Plan(registered=unchanged, person=self.person_of(found.patient), changes=(), events=())
+        if not plan.registered.is_new:
+            raise Conflict("the identifier is registered: update its record", code="duplicate")
+        return plan
+
+    def _carriers(self, request: Request, identifier: tuple[str, str]) -> list[StoredPatient]:
+        """The source records with an identifier that exist for the caller."""
+        found = (self._store.find(key) for key in self._index.find_by_identifier(*identifier))
+        return [
+            each
+            for each in found
+            if each is not None and self._is_visible(request, self._index.find_person(each.patient))
+        ]
+
+    def _existing(self, patient: str) -> StoredPatient:
+        found = self._store.find(patient)
+        if found is None:
+            raise NotFound()
+        return found
+
+    def update(
+        self, request: Request, patient: str, draft: PatientDraft, *, if_match: int | None
+    ) -> tuple[Registered, StoredPatient]:
+        """Revise a source record of the caller's own domain, by its id.
+
+        Raises NotFound, Forbidden for a record of another source, Stale when `if_match` is not its version.
+        """
+        return self._written(
+            request,
+            lambda: self._register(request, lambda: self._revision(request, patient, draft, if_match), attempts=1),
+        )
+
+    def _revision(self, request: Request, patient: str, draft: PatientDraft, if_match: int | None) -> Plan:
+        before = self.read(request, patient)
+        if if_match is not None and if_match != before.version:
+            raise Stale()
+        own = next((each for each in before.traits.identifiers if each[0] == request.caller.domain), None)
+        if own is None:
+            raise Forbidden("the caller is not the source of this record")
+        return self.plan(request, draft, identifier=own)
+
+    def _written(self, request: Request, run: Callable[[], Registered]) -> tuple[Registered, StoredPatient]:
+        registered = once(self._journal, request, run, lambda kept: Registered(**kept))
         stored = self._store.find_version(registered.patient, registered.version)
         if stored is None:
             raise NotFound()
         return registered, stored
 
-    def _register(self, request: Request, identifier: tuple[str, str], draft: PatientDraft) -> Registered:
-        for attempt in range(_RACES):
-            plan = self.plan(request, draft, identifier=identifier)
+    def _register(self, request: Request, make: Callable[[], Plan], *, attempts: int = _RACES) -> Registered:
+        for attempt in range(attempts):
+            plan = make()
             registered = plan.registered
             if not registered.is_changed:
                 # Kept all the same: repeated later, it must not undo what others changed meanwhile.
@@ -148,7 +215,7 @@ class PatientService:
                     ]
                 )
             except Stale:
-                if attempt == _RACES - 1:
+                if attempt == attempts - 1:
                     raise
             else:
                 return registered

@@ -11,28 +11,60 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from passerelle.errors import Stale
+from passerelle.identifiers import PATIENT_KEY, split_resource_id
 from passerelle.journal import Change
-from passerelle.records.search import Entry
+from passerelle.records.search import Entry, Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceKey:
+    """Where a resource is stored: in the collection of a source record, or in none (`patient` None: a shared one)."""
+
+    type: str
+    id: str
+    patient: str | None
+
+    @classmethod
+    def of(cls, type: str, id: str) -> ResourceKey | None:
+        """The key that an id made by the exchange tells; None for one that a client chose."""
+        if type == "Patient":
+            return cls(type=type, id=id, patient=id) if PATIENT_KEY.fullmatch(id) else None
+        split = split_resource_id(id)
+        return cls(type=type, id=id, patient=split[0]) if split else None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.type}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where searches find a version: the store reads it back so that the next version replaces it there.
+
+    `sort_at` is the sort date of its entry; `ranges` and `lookups` are blinded, and mean nothing to anyone else.
+    """
+
+    sort_at: str
+    ranges: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordVersion(Change):
-    """Version `version` of a resource comes to exist; `body` None marks its deletion.
+    """Version `version` of a resource comes to exist; `body` and `entry` None mark its deletion.
 
-    `previous_sort_at` is the sort date of the entry of version - 1, which this one replaces (None: there is none, or it
-    was a deletion); `patient` None makes it a shared resource
-    (Organization, Practitioner). `tokens` are blinded identifiers under which a shared resource is found.
+    `previous` is where the version before stands in searches (None: there is none, or it was a deletion). A version
+    that `is_managed` changes through the operations of its capability only, never as a plain resource.
     """
 
-    type: str
-    id: str
+    key: ResourceKey
     version: int
     at: datetime
-    patient: str | None
     body: bytes | None
     entry: Entry | None
-    previous_sort_at: str | None = None
-    tokens: tuple[str, ...] = ()
+    previous: Placement | None = None
+    is_managed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +77,43 @@ class IdentifierClaim(Change):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredVersion:
-    """A version as read back; `body` and `sort_at` (the sort date of its entry) are None when it is a deletion."""
+class Guard(Change):
+    """Whoever commits it is the only one since `count` was read: raises Overtaken otherwise.
 
-    type: str
-    id: str
+    What makes a condition that searches ("if none exists") hold until the commit: all who commit under the same name
+    go one after the other.
+    """
+
+    name: str
+    count: int
+
+
+class Overtaken(Stale):
+    """Another commit under the same guard came first: look again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVersion:
+    """A version as read back; `body` and `placement` are None when it is a deletion."""
+
+    key: ResourceKey
     version: int
     at: datetime
     body: bytes | None
-    sort_at: str | None = None
+    placement: Placement | None = None
+    is_managed: bool = False
+
+    @property
+    def type(self) -> str:
+        return self.key.type
+
+    @property
+    def id(self) -> str:
+        return self.key.id
 
     @property
     def reference(self) -> str:
-        return f"{self.type}/{self.id}"
+        return self.key.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +124,23 @@ class Subject:
     identifier: tuple[str, str] | None = None
 
 
+class Condition(Protocol):
+    """A search that a conditional interaction depends on; implemented by the FHIR boundary."""
+
+    @property
+    def query(self) -> Query: ...
+
+    @property
+    def patient(self) -> str | None: ...
+
+    @property
+    def patient_identifier(self) -> tuple[str, str] | None: ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is about resources of no patient's record."""
+
+
 class Draft(Protocol):
     """A validated resource that is not stored yet; implemented by the FHIR boundary."""
 
@@ -76,17 +149,10 @@ class Draft(Protocol):
 
     @property
     def is_shared(self) -> bool:
-        """Whether the type belongs to no patient's record."""
+        """Whether it belongs to no patient's record."""
 
     @property
     def subject(self) -> Subject | None: ...
-
-    @property
-    def identifiers(self) -> tuple[tuple[str, str], ...]: ...
-
-    @property
-    def conditional_references(self) -> tuple[str, ...]:
-        """References of the form `Type?identifier=system|value`, to be replaced before storage."""
 
     def resolved(self, references: Mapping[str, str], *, subject: str | None = None) -> Draft:
         """The same resource with references replaced, and its subject set to a patient key."""

@@ -1,59 +1,50 @@
-"""The clinical record of a person: read, search, create, update, delete; for those who may see it.
+"""The clinical record of a person: read, create, update, patch, delete; for those who may see it.
 
 A person's record is the union of the collections of its source records. What a caller may not see does not exist:
 the gate is asked before anything is read out, and refusals look like absence (law 4).
+
+Every command is planned, then committed: a Plan is what would change, so that a transaction commits many as one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import secrets
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
-from passerelle.consents.decision import may_see
 from passerelle.errors import Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
-from passerelle.identifiers import Blinder, new_resource_id, new_ulid, split_resource_id
-from passerelle.journal import Announcement, Journal
+from passerelle.identifiers import Blinder, new_resource_id, new_ulid
+from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.model import Person
-from passerelle.records.model import Draft, RecordVersion, StoredVersion, Subject
+from passerelle.records.gate import Gate
+from passerelle.records.model import (
+    Condition,
+    Draft,
+    Guard,
+    Overtaken,
+    RecordVersion,
+    ResourceKey,
+    StoredVersion,
+    Subject,
+)
 from passerelle.records.ports import RecordStore
-from passerelle.records.search import Query, matches, sort_bounds
+from passerelle.records.search import TokenIs
+from passerelle.records.searching import RecordSearch
 
-MAX_PAGE_BYTES = 4 * 1024 * 1024  # of bodies: a function answers with 6 MB at most
-
-
-class People(Protocol):
-    """What the record needs of the patient index."""
-
-    def find_person(self, patient: str) -> Person | None: ...
-
-    def find_by_identifier(self, system: str, value: str) -> Sequence[str]: ...
-
-    def find_person_of(self, system: str, value: str) -> str | None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """One page of a search. `total` counts every visible match; `cursor` leads to the next page."""
-
-    versions: tuple[StoredVersion, ...]
-    total: int
-    cursor: str | None
-    patients: tuple[str, ...]
+_RACES = 8  # attempts of a command that others overtake
+Revise = Callable[[bytes], Draft]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A version that a command made; `body` is not there when the command was run before, and only repeated."""
+    """A version that a command made, or (`is_unchanged`) found as it should be.
+
+    `body` is not there when the command was run before, and only repeated.
+    """
 
     type: str
     id: str
@@ -61,10 +52,51 @@ class Written:
     at: datetime
     is_new: bool
     body: bytes | None = None
+    is_unchanged: bool = False
+    patient: str | None = None
+
+    @property
+    def key(self) -> ResourceKey:
+        return ResourceKey(type=self.type, id=self.id, patient=self.patient)
 
     @property
     def reference(self) -> str:
         return f"{self.type}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a command is about: `current` is the version that is there, deletions included, None for a new resource.
+
+    `guards` are those under which a condition stays true until the commit.
+    """
+
+    key: ResourceKey
+    current: StoredVersion | None
+    person: Person | None
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a command would change. `version` is None where nothing does."""
+
+    written: Written
+    version: RecordVersion | None = None
+    guards: tuple[Guard, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return (*((self.version,) if self.version else ()), *self.guards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What a condition found."""
+
+    found: StoredVersion | None
+    person: Person | None
+    guards: tuple[Guard, ...]
 
 
 class RecordService:
@@ -74,13 +106,15 @@ class RecordService:
         self,
         *,
         store: RecordStore,
-        people: People,
+        gate: Gate,
+        search: RecordSearch,
         journal: Journal,
         blinder: Blinder,
         in_parallel: Callable[..., tuple[Any, ...]],
     ) -> None:
         self._store = store
-        self._people = people
+        self._gate = gate
+        self._search = search
         self._journal = journal
         self._blinder = blinder
         self._in_parallel = in_parallel
@@ -89,280 +123,347 @@ class RecordService:
 
     def read(self, request: Request, type: str, id: str, *, absent: str = "") -> StoredVersion:
         """The current version; raises NotFound (with the text `absent`, if given), or Gone if it is deleted."""
-        return self._read(request, type, id, absent)[0]
-
-    def _read(self, request: Request, type: str, id: str, absent: str = "") -> tuple[StoredVersion, Person | None]:
-        """The current version, and the person whose record it is in (None for a shared resource)."""
-        patient = _patient_of(id)
-        person, found = self._in_parallel(
-            lambda: self._people.find_person(patient) if patient else None,
-            lambda: self._store.find_latest(type, id),
-        )
-        return self._disclosed(request, patient, person, found, absent), person
-
-    def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:
-        """One version; raises NotFound, or Gone if that version is a deletion."""
-        patient = _patient_of(id)
-        person, found = self._in_parallel(
-            lambda: self._people.find_person(patient) if patient else None,
-            lambda: self._store.find_version(type, id, version),
-        )
-        return self._disclosed(request, patient, person, found, "")
-
-    def _disclosed(
-        self, request: Request, patient: str | None, person: Person | None, found: StoredVersion | None, absent: str
-    ) -> StoredVersion:
-        if found is None or (patient and not self.may_see(request, person)):
+        found, _ = self._find(request, self._key(type, id))
+        if found is None:
             raise NotFound(absent)
         if found.body is None:
             raise Gone()
         return found
 
-    def may_see(self, request: Request, person: Person | None) -> bool:
-        if person is None:
-            return False
-        own = False
-        if request.caller.patient is not None:
-            system, _, value = request.caller.patient.partition("|")
-            own = self._people.find_person_of(system, value) == person.key
-        return may_see(request.caller, person.policy, is_own_record=own)
+    def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:
+        """One version; raises NotFound, or Gone if that version is a deletion."""
+        key = self._key(type, id)
+        found, _ = self._find(request, key, lambda key: self._store.find_version(key, version))
+        if found is None:
+            raise NotFound()
+        if found.body is None:
+            raise Gone()
+        return found
 
-    def search(self, request: Request, query: Query, subject: Subject, *, cursor: str | None = None) -> Page:
-        """One page of a person's resources of one type, newest first, all source records together.
+    def _key(self, type: str, id: str) -> ResourceKey | None:
+        return ResourceKey.of(type, id) or self._store.find_key(type, id)
 
-        An unknown or invisible person gives an empty page. Raises NotFound for a cursor that was not made for this
-        caller and query.
-        """
-        keys = [subject.key] if subject.key else self._people.find_by_identifier(*(subject.identifier or ("", "")))
-        if not keys:
-            return Page(versions=(), total=0, cursor=None, patients=())
-        bounds = sort_bounds(query)
-        person, entries = self._in_parallel(
-            lambda: self._people.find_person(keys[0]),
-            lambda: self._store.entries(keys[0], query.type, between=bounds),
+    def _find(
+        self,
+        request: Request,
+        key: ResourceKey | None,
+        fetch: Callable[[ResourceKey], StoredVersion | None] | None = None,
+    ) -> tuple[StoredVersion | None, Person | None]:
+        """A version, by default the current one, if it exists for this caller, and the person whose record it is in."""
+        if key is None:
+            return None, None
+        person, found = self._in_parallel(
+            lambda: self._gate.find_person(key.patient) if key.patient else None,
+            lambda: (fetch or self._store.find_latest)(key),
         )
-        if person is None or not self.may_see(request, person):
-            return Page(versions=(), total=0, cursor=None, patients=())
-        others = [member for member in person.members if member != keys[0]]
-        if others:
-            reads = [lambda m=m: self._store.entries(m, query.type, between=bounds) for m in others]
-            for more in self._in_parallel(*reads):
-                entries = [*entries, *more]
-        found = sorted(
-            ((entry.sort_at, id, version) for id, version, entry in entries if matches(entry, query)),
-            reverse=not query.ascending,
-        )
-        mark = self._blinder.blind("page", repr((request.caller.client_id, query, person.key)))
-        start = self._after(cursor, mark) if cursor else None
-        rest = (
-            found
-            if start is None
-            else [hit for hit in found if (hit[:2] > start) == query.ascending and hit[:2] != start]
-        )
-        page = rest[: query.count]
-        bodies = self._store.versions(query.type, [(id, version) for _, id, version in page])
-        page = _within_bounds(page, bodies)
-        more = self._cursor(page[-1][:2], mark) if page and len(rest) > len(page) else None
-        versions = tuple(bodies[id, version] for _, id, version in page)
-        return Page(versions=versions, total=len(found), cursor=more, patients=person.members)
-
-    def search_shared(self, type: str, identifiers: Sequence[tuple[str, str]]) -> tuple[StoredVersion, ...]:
-        """Shared resources (of no patient) that carry one of these identifiers."""
-        ids = [
-            id
-            for system, value in identifiers
-            for id in self._store.ids_of_token(type, self._blinder.blind(type, f"{system}|{value}"))
-        ]
-        found = (self._store.find_latest(type, id) for id in dict.fromkeys(ids))
-        return tuple(each for each in found if each is not None and each.body is not None)
+        if key.patient and not self._gate.may_see(request, person):
+            return None, None
+        return found, person
 
     def written_body(self, written: Written) -> bytes | None:
         """The version that a command just made, as stored."""
         if written.body is not None:
             return written.body
-        found = self._store.find_version(written.type, written.id, written.version)
+        found = self._store.find_version(written.key, written.version)
         return found.body if found else None
 
-    # --- page links: signed, bound to caller, person and query ----------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------------
 
-    def _cursor(self, last: tuple[str, str], mark: str) -> str:
-        content = zlib.compress(json.dumps([*last, mark]).encode())
-        return base64.urlsafe_b64encode(self._blinder.sign(content) + content).decode()
+    def create(self, request: Request, draft: Draft, *, condition: Condition | None = None) -> Written:
+        """Store a new resource in the record of its subject; with a condition, only if it finds none.
 
-    def _after(self, cursor: str, mark: str) -> tuple[str, str]:
-        try:
-            raw = base64.urlsafe_b64decode(cursor.encode())
-        except (binascii.Error, ValueError):
-            raise NotFound() from None
-        if not secrets.compare_digest(self._blinder.sign(raw[16:]), raw[:16]):
-            raise NotFound()
-        sort_at, id, made_for = json.loads(zlib.decompress(raw[16:]))
-        if made_for != mark:
-            raise NotFound()
-        return sort_at, id
-
-    # --- writing --------------------------------------------------------------------------------------------------
-
-    def create(self, request: Request, draft: Draft) -> Written:
-        """Store a new resource in the record of its subject; raises Unprocessable if that person is unknown."""
-        return once(self._journal, request, lambda: self._create(request, draft), _restored)
-
-    def _create(self, request: Request, draft: Draft) -> Written:
-        person_key = None
-        if not draft.is_shared:
-            person_key, _ = self.patient_for(request, draft.subject, expression=f"{draft.type}.subject")
-            draft = draft.resolved({}, subject=person_key)
-        id = new_resource_id(person_key, request.at)
-        change = self.first_version(draft, id, person_key, request.at)
-        return self._commit(request, change, is_new=True)
+        Raises Unprocessable if that person is unknown, Stale (`multiple-matches`) if the condition finds several.
+        """
+        return self._run(request, lambda: self.plan_create(request, draft, self.new(request, draft, condition)))
 
     def update(self, request: Request, draft: Draft, id: str, *, if_match: int | None) -> Written:
-        """Store the next version of a resource that the caller can see.
+        """Store the next version of a resource, or the first under an id that the client chose.
 
         Raises NotFound, Stale when `if_match` is not the current version or another update came first, Unprocessable
         when the resource would move to another person.
         """
-        return once(self._journal, request, lambda: self._update(request, draft, id, if_match), _restored)
-
-    def _update(self, request: Request, draft: Draft, id: str, if_match: int | None) -> Written:
-        current, person = self._current(request, draft.type, id, if_match)
-        patient = _patient_of(id)
-        if person is not None:
-            subject = draft.subject
-            if subject is None or subject.key not in person.members:
-                key, _ = self.patient_for(request, subject, expression=f"{draft.type}.subject")
-                if key not in person.members:
-                    raise Unprocessable("a resource cannot move to another person", expression=f"{draft.type}.subject")
-                draft = draft.resolved({}, subject=key)
-        version = current.version + 1
-        change = RecordVersion(
-            type=draft.type,
-            id=id,
-            version=version,
-            at=request.at,
-            patient=patient,
-            body=draft.body(id, version, request.at),
-            entry=draft.entry(id, version, request.at),
-            previous_sort_at=current.sort_at,
-            tokens=self._tokens(draft),
+        return self._run(
+            request,
+            lambda: self.plan_update(request, draft, self.named(request, draft, id), if_match=if_match),
+            attempts=1,
         )
-        return self._commit(request, change, is_new=False)
+
+    def update_where(self, request: Request, draft: Draft, condition: Condition, *, if_match: int | None) -> Written:
+        """Store the next version of the resource that a condition finds, or a new one; raises Stale for several."""
+        return self._run(
+            request,
+            lambda: self.plan_update(request, draft, self.new(request, draft, condition), if_match=if_match),
+        )
+
+    def patch(self, request: Request, type: str, id: str, revise: Revise, *, if_match: int | None) -> Written:
+        """Store what `revise` makes of the current version; without `if_match`, of whichever is current."""
+        return self._run(
+            request,
+            lambda: self.plan_patch(request, self.existing(request, type, id), revise, if_match=if_match),
+            attempts=_RACES if if_match is None else 1,
+        )
+
+    def patch_where(
+        self, request: Request, type: str, condition: Condition, revise: Revise, *, if_match: int | None
+    ) -> Written:
+        """The same for the one resource that a condition finds; raises NotFound for none, Stale for several."""
+        return self._run(
+            request,
+            lambda: self.plan_patch(request, self.matching(request, type, condition), revise, if_match=if_match),
+        )
 
     def delete(self, request: Request, type: str, id: str, *, if_match: int | None) -> Written:
-        """Mark a resource deleted: reads answer Gone, searches do not find it, its versions remain."""
-        return once(self._journal, request, lambda: self._delete(request, type, id, if_match), _restored)
+        """Mark a resource deleted: reads answer Gone, searches do not find it, its versions remain.
 
-    def _delete(self, request: Request, type: str, id: str, if_match: int | None) -> Written:
-        current, _ = self._current(request, type, id, if_match)
-        change = RecordVersion(
-            type=type,
-            id=id,
-            version=current.version + 1,
-            at=request.at,
-            patient=_patient_of(id),
-            body=None,
-            entry=None,
-            previous_sort_at=current.sort_at,
+        Deleted again, it stays as it is.
+        """
+        return self._run(
+            request,
+            lambda: self.plan_delete(request, self.existing(request, type, id), if_match=if_match),
+            attempts=1,
         )
-        return self._commit(request, change, is_new=False)
 
-    def _current(
-        self,
-        request: Request,
-        type: str,
-        id: str,
-        if_match: int | None,
-    ) -> tuple[StoredVersion, Person | None]:
-        current, person = self._read(request, type, id)
-        if if_match is not None and if_match != current.version:
-            raise Stale()
-        return current, person
-
-    def _commit(self, request: Request, change: RecordVersion, *, is_new: bool) -> Written:
-        written = Written(
-            type=change.type, id=change.id, version=change.version, at=change.at, is_new=is_new, body=change.body
+    def delete_where(self, request: Request, type: str, condition: Condition, *, if_match: int | None) -> Written:
+        """The same for the one resource that a condition finds; raises NotFound for none, Stale for several."""
+        return self._run(
+            request,
+            lambda: self.plan_delete(request, self.matching(request, type, condition), if_match=if_match),
         )
-        patients = [change.patient] if change.patient else []
+
+    def _run(self, request: Request, plan: Callable[[], Plan], *, attempts: int = _RACES) -> Written:
+        return once(self._journal, request, lambda: self._attempt(request, plan, attempts), _restored)
+
+    def _attempt(self, request: Request, plan: Callable[[], Plan], attempts: int) -> Written:
+        """Plan and commit; again when others came between, as long as the command does not name a version."""
+        for _ in range(attempts - 1):
+            try:
+                planned = plan()
+            except Overtaken:
+                continue
+            try:
+                return self._commit(request, planned)
+            except Stale as overtaken:
+                if overtaken.issues[0].code == "multiple-matches":
+                    raise
+        return self._commit(request, plan())
+
+    def _commit(self, request: Request, plan: Plan) -> Written:
+        written = plan.written
+        touched = Touched.of([written.patient] if written.patient else [], [written.reference])
+        versions = [plan.version] if plan.version else []
         self._journal.commit(
-            [
-                change,
-                *announced(request, [change]),
-                *account_of(request, Touched.of(patients, [written.reference]), _kept(written)),
-            ]
+            [*plan.changes, *announced(request, versions), *account_of(request, touched, _kept(written))]
         )
         return written
 
-    def first_version(self, draft: Draft, id: str, patient: str | None, at: datetime) -> RecordVersion:
-        return RecordVersion(
-            type=draft.type,
-            id=id,
-            version=1,
-            at=at,
-            patient=patient,
-            body=draft.body(id, 1, at),
-            entry=draft.entry(id, 1, at),
-            tokens=self._tokens(draft),
+    # --- targets: what a command is about -------------------------------------------------------------------------
+
+    def owner_for(self, request: Request, subject: Subject | None, *, expression: str) -> tuple[str, Person]:
+        """`Gate.owner_for`."""
+        return self._gate.owner_for(request, subject, expression=expression)
+
+    def new(
+        self,
+        request: Request,
+        draft: Draft,
+        condition: Condition | None = None,
+        *,
+        owner: tuple[str, Person] | None = None,
+    ) -> Target:
+        """Where a new resource goes, or the one that the condition finds instead; `owner` if it is known already."""
+        if owner is None and not draft.is_shared:
+            owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+        patient, person = owner or (None, None)
+        guards: tuple[Guard, ...] = ()
+        if condition is not None:
+            looked = self._look(request, draft.type, condition, person)
+            if looked.found is not None:
+                return Target(key=looked.found.key, current=looked.found, person=looked.person)
+            guards = looked.guards
+        key = ResourceKey(type=draft.type, id=new_resource_id(patient, request.at), patient=patient)
+        return Target(key=key, current=None, person=person, guards=guards)
+
+    def named(self, request: Request, draft: Draft, id: str, *, owner: tuple[str, Person] | None = None) -> Target:
+        """What a PUT on an id is about; a client may choose one that does not look like the exchange's own."""
+        key = self._key(draft.type, id)
+        current, person = self._find(request, key)
+        if current is not None:
+            return Target(key=current.key, current=current, person=person)
+        if ResourceKey.of(draft.type, id) is not None or (key is not None and key.patient is not None):
+            raise NotFound()
+        if owner is None and not draft.is_shared:
+            owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+        patient, person = owner or (None, None)
+        return Target(key=ResourceKey(type=draft.type, id=id, patient=patient), current=None, person=person)
+
+    def existing(self, request: Request, type: str, id: str) -> Target:
+        """A resource by its id; raises NotFound."""
+        current, person = self._find(request, self._key(type, id))
+        if current is None:
+            raise NotFound()
+        return Target(key=current.key, current=current, person=person)
+
+    def matching(self, request: Request, type: str, condition: Condition) -> Target:
+        """The one resource that a condition finds; raises NotFound for none, Stale for several."""
+        looked = self._look(request, type, condition, None)
+        if looked.found is None:
+            raise NotFound()
+        return Target(key=looked.found.key, current=looked.found, person=looked.person)
+
+    # --- plans: what a command would change -----------------------------------------------------------------------
+
+    def plan_create(self, request: Request, draft: Draft, target: Target) -> Plan:
+        if target.current is not None:
+            return Plan(written=_unchanged(target.current))
+        return self._planned(request, draft, target)
+
+    def plan_update(self, request: Request, draft: Draft, target: Target, *, if_match: int | None) -> Plan:
+        _check_writable(target, if_match)
+        person = target.person
+        if target.current is None:
+            return self._planned(request, draft, target)
+        if person is None and not draft.is_shared:
+            raise Unprocessable("a resource cannot move to a record", expression=f"{draft.type}.subject")
+        if person is not None and (draft.subject is None or draft.subject.key not in person.members):
+            patient, owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            if owner.key != person.key:
+                raise Unprocessable("a resource cannot move to another person", expression=f"{draft.type}.subject")
+            draft = draft.resolved({}, subject=patient)
+        return self._planned(request, draft, target)
+
+    def plan_patch(self, request: Request, target: Target, revise: Revise, *, if_match: int | None) -> Plan:
+        if target.current is None or target.current.body is None:
+            raise Gone()
+        _check_writable(target, if_match)
+        return self.plan_update(request, revise(target.current.body), target, if_match=if_match)
+
+    def plan_delete(self, request: Request, target: Target, *, if_match: int | None) -> Plan:
+        current = target.current
+        if current is None:
+            raise NotFound()
+        if current.body is None:
+            return Plan(written=_unchanged(current))
+        _check_writable(target, if_match)
+        change = RecordVersion(
+            key=current.key,
+            version=current.version + 1,
+            at=request.at,
+            body=None,
+            entry=None,
+            previous=current.placement,
         )
+        return Plan(written=_written(change, is_new=False), version=change)
 
-    def _tokens(self, draft: Draft) -> tuple[str, ...]:
-        """Shared resources are found by identifier across the exchange; a patient's are found in the record."""
-        if not draft.is_shared:
-            return ()
-        return tuple(self._blinder.blind(draft.type, f"{system}|{value}") for system, value in draft.identifiers)
+    def _planned(self, request: Request, draft: Draft, target: Target) -> Plan:
+        key, current = target.key, target.current
+        if current is None and key.patient is not None:
+            draft = draft.resolved({}, subject=key.patient)
+        version = current.version + 1 if current else 1
+        change = RecordVersion(
+            key=key,
+            version=version,
+            at=request.at,
+            body=draft.body(key.id, version, request.at),
+            entry=draft.entry(key.id, version, request.at),
+            previous=current.placement if current else None,
+        )
+        is_new = current is None or current.body is None
+        return Plan(written=_written(change, is_new=is_new), version=change, guards=target.guards)
 
-    def patient_for(self, request: Request, subject: Subject | None, *, expression: str) -> tuple[str, Person]:
-        """The source record that a new resource goes to, and its person; raises Unprocessable if there is none.
+    # --- conditions -----------------------------------------------------------------------------------------------
 
-        A person with several source records gets it in the one that was named.
+    def _look(self, request: Request, type: str, condition: Condition, person: Person | None) -> _Looked:
+        """What a condition finds: in the record it names, else in that of `person`; raises Stale for several.
+
+        Guards are read before the search: whoever commits under one of them in between makes this one be overtaken.
         """
-        if subject is None:
-            raise Unprocessable(
-                "the resource must say whose record it belongs to", code="required", expression=expression
-            )
-        key = subject.key
-        if key is None and subject.identifier:
-            known = self._people.find_by_identifier(*subject.identifier)
-            key = known[0] if known else None
-        person = self._people.find_person(key) if key else None
-        if key is None or person is None or not self.may_see(request, person):
-            raise Unprocessable("the patient is not known", code="not-found", expression=expression)
-        return key, person
+        if not condition.is_shared:
+            named = self._named(request, condition)
+            if person is None and named is None:
+                return _Looked(found=None, person=None, guards=())
+            if person is not None and named is not None and named.key != person.key:
+                raise Unprocessable("the condition is about another person", expression=f"{type}.subject")
+            person = person or named
+        names = self._guards(condition, person)
+        guards = tuple(Guard(name=name, count=self._store.guard_count(name)) for name in names)
+        hits = self._search.hits(condition.query, person)
+        if len(hits) > 1:
+            raise Stale("several resources match", code="multiple-matches")
+        found = self._store.find_latest(hits[0].key) if hits else None
+        if hits and (found is None or found.version != hits[0].version):
+            raise Overtaken()  # what the search found is not what is there: it may not match any more
+        return _Looked(found=found, person=person, guards=guards)
+
+    def _named(self, request: Request, condition: Condition) -> Person | None:
+        """The person whom a condition names, if there is one for the caller."""
+        patient = self._gate.patient_of(Subject(key=condition.patient, identifier=condition.patient_identifier))
+        person = self._gate.find_person(patient) if patient else None
+        return person if self._gate.may_see(request, person) else None
+
+    def _guards(self, condition: Condition, person: Person | None) -> list[str]:
+        """One for each identifier asked for: who registers an identifier excludes whoever else does."""
+        query = condition.query
+        identifiers = sorted(
+            f"{token.system}|{token.code}"
+            for criterion in query.criteria
+            if criterion.name == "identifier" and not criterion.modifier
+            for token in criterion.alternatives
+            if isinstance(token, TokenIs)
+        )
+        about = f"{query.type} {person.key if person else ''}"
+        return [self._blinder.blind("guard", f"{about} {each}") for each in identifiers or [repr(query.criteria)]]
 
 
-def _within_bounds(
-    page: Sequence[tuple[str, str, int]], bodies: Mapping[tuple[str, int], StoredVersion]
-) -> list[tuple[str, str, int]]:
-    """As many hits as an answer can carry, one at least: the rest is on the next page."""
-    kept: list[tuple[str, str, int]] = []
-    room = MAX_PAGE_BYTES
-    for sort_at, id, version in page:
-        room -= len(bodies[id, version].body or b"")
-        if kept and room < 0:
-            break
-        kept.append((sort_at, id, version))
-    return kept
+def _check_writable(target: Target, if_match: int | None) -> None:
+    current = target.current
+    if if_match is not None and if_match != (current.version if current else 0):
+        raise Stale()
+    if current is not None and current.is_managed:
+        raise Unprocessable("the resource changes through its own operations only", code="business-rule")
 
 
 def announced(request: Request, changes: Sequence[RecordVersion]) -> list[Announcement]:
     """One announcement per patient of these changes, and one for the shared resources."""
     by_patient: dict[str | None, list[Event]] = {}
     for change in changes:
-        name = EventName.DOCUMENT_CHANGED if change.type == "DocumentReference" else EventName.RECORD_CHANGED
+        key = change.key
+        name = EventName.DOCUMENT_CHANGED if key.type == "DocumentReference" else EventName.RECORD_CHANGED
         event = Event(
             name=name,
-            reference=f"{change.type}/{change.id}",
+            reference=key.reference,
             version=change.version,
             at=request.at,
             author=request.caller.client_id,
-            patient=change.patient,
+            patient=key.patient,
         )
-        by_patient.setdefault(change.patient, []).append(event)
+        by_patient.setdefault(key.patient, []).append(event)
     return [Announcement(id=new_ulid(request.at), events=tuple(events)) for events in by_patient.values()]
 
 
-def _patient_of(id: str) -> str | None:
-    split = split_resource_id(id)
-    return split[0] if split else None
+def _written(change: RecordVersion, *, is_new: bool) -> Written:
+    key = change.key
+    return Written(
+        type=key.type,
+        id=key.id,
+        version=change.version,
+        at=change.at,
+        is_new=is_new,
+        body=change.body,
+        patient=key.patient,
+    )
+
+
+def _unchanged(found: StoredVersion) -> Written:
+    return Written(
+        type=found.type,
+        id=found.id,
+        version=found.version,
+        at=found.at,
+        is_new=False,
+        body=found.body,
+        is_unchanged=True,
+        patient=found.key.patient,
+    )
 
 
 def _kept(written: Written) -> Mapping[str, Any]:
@@ -372,6 +473,8 @@ def _kept(written: Written) -> Mapping[str, Any]:
         "version": written.version,
         "at": written.at.isoformat(),
         "is_new": written.is_new,
+        "is_unchanged": written.is_unchanged,
+        "patient": written.patient,
     }
 
 

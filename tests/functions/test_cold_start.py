@@ -1,0 +1,61 @@
+"""What a cold start of each HTTP function loads and costs (goal I16): frozen, without a number of any machine.
+
+Milliseconds are in `make bench`; here processor time is compared with that of the AWS SDK alone, which every
+function needs, in the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from benchmarks.cold_start import HTTP_FUNCTIONS, SDK, Start, starts
+from benchmarks.emulator import emulator
+from infra.paths import ROOT
+
+# What costs most to import, so that none of it comes unnoticed: a function that has a use for it says so below.
+HEAVY = frozenset({"boto3", "cryptography", "fhir", "joserfc", "jsonpatch", "jsonschema", "pydantic", "yaml"})
+SIGNATURES = frozenset({"cryptography", "joserfc"})
+RATIO = 3.5  # to the processor time of the SDK: generous, since what else runs on the machine weighs on both
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`modules`, of our own and of libraries, at most; `heavy` are the libraries that it needs."""
+
+    modules: int
+    heavy: frozenset[str] = frozenset()
+
+
+BUDGETS: Mapping[str, Budget] = {
+    "audit": Budget(225),
+    "authorize": Budget(325, SIGNATURES),
+    "directory": Budget(245),
+    "documents": Budget(255),
+    "patients": Budget(250),
+    "prescriptions": Budget(365, SIGNATURES),
+    "records": Budget(265),
+    "subscriptions": Budget(250),
+    "token": Budget(325, SIGNATURES),
+}
+
+
+@pytest.fixture(scope="module")
+def started() -> Mapping[str, Start]:
+    with emulator() as elsewhere:
+        return starts([SDK, *HTTP_FUNCTIONS], elsewhere.ready["url"])
+
+
+def test_every_http_function_has_a_budget() -> None:
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
+    assert folders - {"relay", "dispatch", "deliver"} == BUDGETS.keys() == set(HTTP_FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_cold_start_stays_in_its_budget(started: Mapping[str, Start], name: str) -> None:
+    start, budget = started[name], BUDGETS[name]
+    assert start.packages() & HEAVY == budget.heavy
+    assert len(start.modules) <= budget.modules
+    assert start.cpu_ms <= RATIO * started[SDK].cpu_ms
