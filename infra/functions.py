@@ -82,7 +82,6 @@ HTTP_SECONDS: Final = 28
 _READ = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
 _WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 
-_RECORD_READ = Grant(on="clinical", actions=_READ)
 _RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
 _PERSON = Grant(on="clinical", actions=("dynamodb:GetItem",))
 _INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
@@ -90,7 +89,6 @@ _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
 _INDEX = Grant(on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"))
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 # Bodies that are too large for an item, and documents.
-_OBJECTS_READ = Grant(on="documents", actions=("s3:GetObject",))
 _OBJECTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
@@ -120,10 +118,11 @@ FUNCTIONS: Final = (
     ),
     _http(
         "documents",
-        "DocumentReference, List: search; Binary: read",
-        _RECORD_READ,
+        "DocumentReference, List, Binary",
+        _RECORD,
         _INDEX_READ,
-        _OBJECTS_READ,
+        _ANSWERS,
+        _OBJECTS,
         _AUDIT,
         _INDEX_SECRET,
     ),
@@ -153,7 +152,7 @@ FUNCTIONS: Final = (
         "directory",
         "organisations, professionals, places, services",
         _RECORD,
-        _INDEX_READ,
+        _OWN_RECORD,
         _ANSWERS,
         _OBJECTS,
         _AUDIT,

@@ -1,17 +1,58 @@
-"""moto, made quick: its transactions copy a whole table, deeply, for each of their actions.
+"""moto, made quick: before a transaction it copies the whole table, deeply, for each of its actions.
 
-What it does stays the same. The copies serve to put tables back when a transaction fails, and no action of ours
-reaches inside an attribute: it is enough that items, attributes and the stream are told apart.
+What it does stays the same. The copies serve to put tables back when a transaction fails, so one of each table is
+enough, of the partitions that the transaction names; and no action of ours reaches inside an attribute: it is enough
+that items, attributes and the stream are told apart.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
-from moto.dynamodb.models.dynamo_type import Item, LimitedSizeDict
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
 from moto.dynamodb.models.table import Table
+
+_transact: Callable[[DynamoDBBackend, list[dict[str, Any]]], None] = DynamoDBBackend.transact_write_items
+# The actions of the transaction under way, and the copies made for it, by name of the table.
+_under_way: ContextVar[tuple[list[dict[str, Any]], dict[str, Table]] | None] = ContextVar("under_way", default=None)
+
+
+def _transacted(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    token = _under_way.set(([action for each in transact_items for action in each.values()], {}))
+    try:
+        _transact(backend, transact_items)
+    finally:
+        _under_way.reset(token)
+
+
+def _copied(table: Table, memo: dict[int, Any]) -> Table:
+    transaction = _under_way.get()
+    if transaction is None:
+        return _twin(table, set(table.items))
+    actions, copies = transaction
+    if table.name not in copies:
+        own = [each for each in actions if each.get("TableName") == table.name]
+        keys = [each.get("Key") or each["Item"] for each in own]
+        copies[table.name] = _twin(table, {DynamoType(key[table.hash_key_attr]) for key in keys})
+    return copies[table.name]
+
+
+def _twin(table: Table, partitions: set[DynamoType]) -> Table:
+    """A copy that shares nothing of these partitions, and all others."""
+    twin = copy.copy(table)
+    twin.items = defaultdict(dict, table.items)
+    for partition in partitions & table.items.keys():
+        twin.items[partition] = {key: _item(item) for key, item in table.items[partition].items()}
+    if table.stream_shard is not None:
+        twin.stream_shard = copy.copy(table.stream_shard)
+        twin.stream_shard.table = twin
+        twin.stream_shard.items = list(table.stream_shard.items)
+    return twin
 
 
 def _item(item: Item) -> Item:
@@ -21,18 +62,7 @@ def _item(item: Item) -> Item:
     return twin
 
 
-def _table(table: Table, memo: dict[int, Any]) -> Table:
-    twin = copy.copy(table)
-    twin.items = defaultdict(dict)
-    for partition, items in table.items.items():
-        twin.items[partition] = {key: _item(item) for key, item in items.items()}
-    if table.stream_shard is not None:
-        twin.stream_shard = copy.copy(table.stream_shard)
-        twin.stream_shard.table = twin
-        twin.stream_shard.items = list(table.stream_shard.items)
-    return twin
-
-
 def quicken() -> None:
     """For every moto of this process, once and for all: every table of ours has a sort key."""
-    Table.__deepcopy__ = _table  # type: ignore[attr-defined]
+    Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
+    DynamoDBBackend.transact_write_items = _transacted  # type: ignore[method-assign]

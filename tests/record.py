@@ -77,7 +77,7 @@ def linked(before: Person, *members: str) -> Person:
     return after
 
 
-def draft(type: str, **content: Any) -> ResourceDraft:
+def draft(type: str, /, **content: Any) -> ResourceDraft:
     return ResourceDraft({"resourceType": type, **content}, BASE)
 
 
@@ -86,7 +86,7 @@ def observation(patient: str, code: str = "a", date: str = "2026-02-01", **conte
     return draft("Observation", **{"code": {"coding": [{"system": "urn:x", "code": code}]}, **named, **content})
 
 
-def condition(type: str, **parameters: str) -> ParsedQuery:
+def condition(type: str, /, **parameters: str) -> ParsedQuery:
     pairs = [(name.replace("_", "-"), value) for name, value in parameters.items()]
     return parse_query(type, pairs, strict=True, base_url=BASE)
 
@@ -121,20 +121,20 @@ def items(table: str = "clinical") -> list[dict[str, Any]]:
     """Every item of a table, as Python values."""
     from passerelle.aws.dynamodb import from_attributes
 
-    pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    pages = wiring.aws("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
     return [from_attributes(item) for page in pages for item in page["Items"]]
 
 
 def emptied(table: str = "clinical") -> None:
     """A new table in place of the old one, at once however much there was."""
-    client = boto3.client("dynamodb")
+    client = wiring.aws("dynamodb")
     client.delete_table(TableName=table)
     created(table)
 
 
 def created(table: str) -> None:
     names = (("PK", "HASH"), ("SK", "RANGE"))
-    boto3.client("dynamodb").create_table(
+    wiring.aws("dynamodb").create_table(
         TableName=table,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in names],

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from passerelle import wiring
 from passerelle.api.app import FhirApp
-from passerelle.api.interactions import ALL, DIRECTORY_TYPES, serve
-from passerelle.api.operations import serve_validate
+from passerelle.api.directory import serve_directory
 
 handler = FhirApp("directory", provide=wiring.directory)
 
-for kind in DIRECTORY_TYPES.split():
-    serve(handler, kind, ALL)
-    serve_validate(handler, kind)
+serve_directory(handler)

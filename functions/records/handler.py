@@ -5,8 +5,9 @@ from __future__ import annotations
 from passerelle import wiring
 from passerelle.api.app import FhirApp
 from passerelle.api.bundles import serve_bundles
+from passerelle.api.directory import serve_directory
 from passerelle.api.documents import serve_documents
-from passerelle.api.interactions import ALL, CLINICAL_TYPES, DIRECTORY_TYPES, READ_ONLY, serve
+from passerelle.api.interactions import ALL, CLINICAL_TYPES, READ_ONLY, serve
 from passerelle.api.operations import serve_validate
 from passerelle.api.patients import serve_patients
 
@@ -17,9 +18,8 @@ for kind in CLINICAL_TYPES.split():
     for app in (handler, entries):
         serve(app, kind, ALL)
         serve_validate(app, kind)
-for kind in DIRECTORY_TYPES.split():
-    serve(entries, kind, ALL)
 serve(entries, "Task", READ_ONLY)
+serve_directory(entries)
 serve_patients(entries)
 serve_documents(entries)
 serve_bundles(handler, entries=entries)

@@ -17,7 +17,8 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.dates import date_range
 from passerelle.fhir.definitions import Element, definition
 from passerelle.fhir.index import (
-    MAX_ENTRY_CHARACTERS,
+    MAX_ENTRY_BYTES,
+    MAX_TEXT_CHARACTERS,
     RECORD_TYPES,
     RecordType,
     SearchParameter,
@@ -311,10 +312,16 @@ def test_a_boolean_and_an_absent_value() -> None:
 
 def test_values_without_end_do_not_fit() -> None:
     coding = {"system": "urn:oid:2.999", "code": "x" * 100}
-    codings = [{**coding, "version": str(n), "code": f"{n:0100}"} for n in range(MAX_ENTRY_CHARACTERS // 100)]
+    codings = [{**coding, "version": str(n), "code": f"{n:0100}"} for n in range(MAX_ENTRY_BYTES // 100)]
     with pytest.raises(Unprocessable) as refused:
         entry_of({"resourceType": "Observation", "code": {"coding": codings}})
     assert refused.value.issues[0].code == "too-long"
+
+
+def test_a_long_text_is_searched_by_its_beginning() -> None:
+    entry = entry_of({"resourceType": "Observation", "code": {"text": "y" * 5000}, "valueString": "x" * 500_000})
+    assert entry.values["value-string"] == ("x" * MAX_TEXT_CHARACTERS,)
+    assert len(entry.pack()) < 3 * MAX_TEXT_CHARACTERS
 
 
 # --- subjects -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
-from passerelle.access import Request, Touched
+from passerelle.access import Permission, Request, Touched
 from passerelle.api.app import COMMITTED, Call, FhirApp, Handler, Reply, Wired
 from passerelle.api.routes import Feature, InteractionName
 from passerelle.errors import Invalid, NotFound
@@ -20,7 +20,7 @@ from passerelle.fhir.outcome import success
 from passerelle.fhir.resource import ResourceDraft
 from passerelle.fhir.search import CURSOR, DEFAULT_COUNT, MAX_COUNT, ParsedQuery, parse_query
 from passerelle.fhir.validation import validate
-from passerelle.records.model import Subject
+from passerelle.records.model import Draft, ResourceKey, StoredVersion, Subject
 
 if TYPE_CHECKING:
     from passerelle.records.history import HistoryPage, RecordHistory
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
     from passerelle.records.searching import RecordSearch
     from passerelle.records.service import RecordService, Written
 
-# What the functions `records` and `directory` serve; the other types belong to a capability of their own.
+# What the function `records` serves; the other types belong to a capability of their own.
 CLINICAL_TYPES: Final = """
     AllergyIntolerance Appointment Bundle CarePlan CareTeam Claim Communication CommunicationRequest Composition
     Condition Consent Coverage DetectedIssue Device DiagnosticReport Encounter ExplanationOfBenefit Flag Goal
     ImagingStudy Immunization Medication MedicationAdministration MedicationDispense MedicationRequest
     MedicationStatement Observation Procedure Provenance QuestionnaireResponse RelatedPerson Schedule ServiceRequest
     Slot Specimen
-"""
-DIRECTORY_TYPES: Final = """
-    Endpoint HealthcareService Location Organization OrganizationAffiliation Practitioner PractitionerRole
 """
 
 READ_ONLY: Final[tuple[InteractionName, ...]] = (
@@ -78,17 +75,28 @@ class WiredRecords(Wired, Protocol):
     def history(self) -> RecordHistory: ...
 
 
+Run = Callable[[Call, WiredRecords, str], Reply]
+
+
 def serve(
-    app: FhirApp, kind: str, interactions: Sequence[InteractionName], *, transactions: tuple[str, ...] = ()
+    app: FhirApp,
+    kind: str,
+    interactions: Sequence[InteractionName],
+    *,
+    transactions: tuple[str, ...] = (),
+    instead: Mapping[InteractionName, Run] | None = None,
 ) -> None:
-    """Declare the routes of a type of the record or the directory; `transactions` are the IHE codes of its search."""
+    """Declare the routes of a type of the record or the directory; `transactions` are the IHE codes of its search.
+
+    `instead` has interactions that are served otherwise than SERVED says.
+    """
     for name in interactions:
         codes = transactions if name == "search-type" else ()
         declare = app.interaction(kind, name, transactions=codes, features=_FEATURES.get(name, ()))
-        declare(_handler(_SERVED[name], kind))
+        declare(_handler((instead or {}).get(name, SERVED[name]), kind))
 
 
-def _handler(run: Callable[[Call, WiredRecords, str], Reply], kind: str) -> Handler:
+def _handler(run: Run, kind: str) -> Handler:
     return lambda call, wired: run(call, wired, kind)
 
 
@@ -146,18 +154,24 @@ def _search(call: Call, wired: WiredRecords, kind: str) -> Reply:
         query = replace(query, count=0, total="accurate")
     page = wired.search.search(call.request, query, _subject(kind, parsed), cursor=call.one(CURSOR))
     following = [*parsed.used, (CURSOR, page.cursor)] if page.cursor else None
+    included = [version for version in page.included if may_read(call.request, version.type)]
     body = searchset(
         [
             *(_found(call, version) for version in page.versions),
-            *(replace(_found(call, version), mode="include") for version in page.included),
+            *(replace(_found(call, version), mode="include") for version in included),
         ],
         base_url=call.request.base_url,
         self_url=search_url(call, kind, parsed.used),
         next_url=search_url(call, kind, following) if following else None,
         total=page.total,
     )
-    references = [_version_reference(version) for version in (*page.versions, *page.included)]
+    references = [_version_reference(version) for version in (*page.versions, *included)]
     return Reply(body=body, touched=Touched.of(page.patients, references))
+
+
+def may_read(request: Request, kind: str) -> bool:
+    """Whether the scope covers resources of another type than the request is about."""
+    return request.caller.scopes.permits(Permission(resource=kind, interaction="r"))
 
 
 def _found(call: Call, version: StoredVersion) -> Found:
@@ -171,6 +185,9 @@ def _subject(kind: str, parsed: ParsedQuery) -> Subject | None:
         return subject
     if not record_type(kind).needs_patient:
         return None
+    keys = {key.patient for id in parsed.ids if (key := ResourceKey.of(kind, id))}
+    if len(keys) == 1:
+        return Subject(key=keys.pop())  # the ids tell whose record they are in
     raise Invalid("a search needs a patient", code="required", expression="http.patient")
 
 
@@ -348,7 +365,7 @@ def _deleted(call: Call, written: Written) -> Reply:
     return Reply(body=success("deleted"), headers=headers, touched=COMMITTED)
 
 
-_SERVED: Final[Mapping[InteractionName, Callable[[Call, WiredRecords, str], Reply]]] = {
+SERVED: Final[Mapping[InteractionName, Run]] = {
     "read": _read,
     "vread": _vread,
     "history-instance": _history_of_resource,

@@ -12,8 +12,9 @@ from typing import Protocol
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from passerelle.access import Permission, Touched
+from passerelle.access import Touched
 from passerelle.api.app import Call, FhirApp, Reply, Wired
+from passerelle.api.interactions import may_read
 from passerelle.errors import Invalid, PasserelleError, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import Found, searchset
@@ -72,7 +73,7 @@ def _everything(call: Call, wired: WiredSearch) -> Reply:
             *(
                 Found(reference=each.reference, body=each.body or b"", mode="include")
                 for each in page.included
-                if _may_read(call, each.type)
+                if may_read(call.request, each.type)
             ),
         ],
         base_url=base_url,
@@ -114,14 +115,10 @@ def _readable(call: Call, types: str | None) -> Callable[[str], bool]:
 
     def is_readable(type: str) -> bool:
         if type not in permitted:
-            permitted[type] = (asked is None or type in asked) and _may_read(call, type)
+            permitted[type] = (asked is None or type in asked) and may_read(call.request, type)
         return permitted[type]
 
     return is_readable
-
-
-def _may_read(call: Call, type: str) -> bool:
-    return call.request.caller.scopes.permits(Permission(resource=type, interaction="r"))
 
 
 # --- $summary -----------------------------------------------------------------------------------------------------

@@ -180,7 +180,14 @@ class DynamoRecordStore:
             pk = f"P#{patient}"
         # `!` sorts before and `~` after whatever follows a position.
         within = (f"h#{since}!" if since else "h#", f"h#{until}")
-        items, after = self._dynamodb.query(self._table, pk, between=within, descending=not ascending, limit=limit)
+        items, after = self._dynamodb.query(
+            self._table,
+            pk,
+            between=within,
+            descending=not ascending,
+            limit=limit,
+            start_after=None if ascending else within[1],  # BETWEEN would read it again and again
+        )
         marks = [_mark(item, patient) for item in self._staging.visible(items)]
         return MarkPage(
             marks=tuple(mark for mark in marks if type in (None, mark.key.type) and since < mark.position < until),

@@ -22,8 +22,8 @@ from passerelle.fhir.dates import date_range
 from passerelle.fhir.paths import evaluate, is_to, typed
 from passerelle.records.search import BEGINNING, END, Entry, Kind, Reading, joined, look_up
 
-# Of search values in one resource: in UTF-8 they are four times as many bytes at most, and an item holds 400 kB.
-MAX_ENTRY_CHARACTERS = 90_000
+MAX_ENTRY_BYTES = 350_000  # of the packed search values of one resource: an item holds 400 kB
+MAX_TEXT_CHARACTERS = 1_000  # of a text are searched; what follows is read with the resource
 _VALUE_CHARACTERS = 4  # quotes and commas of a value
 
 _DATA = Path(__file__).parent / "data"
@@ -256,6 +256,16 @@ def lookups_of(entry: Entry, type: str) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((name, value) for name, value in found if value))
 
 
+def referrers(type: str) -> list[tuple[str, str]]:
+    """The (type, parameter) pairs by which resources that belong to nobody refer to a type."""
+    return [
+        (row.name, name)
+        for row in RECORD_TYPES.values()
+        for name in row.lookups
+        if row.search[name].kind == "reference" and type in row.search[name].targets
+    ]
+
+
 # --- subjects ---------------------------------------------------------------------------------------------------------
 
 
@@ -320,12 +330,14 @@ def entry_of(resource: Mapping[str, Any], *, base_url: str | None = None) -> Ent
             values[name] = found
         if parameter.kind == "token" and (texts := tuple(dict.fromkeys(reader.texts(parameter)))):
             values[f"{name}:text"] = texts
-    if sum(len(each) + _VALUE_CHARACTERS for found in values.values() for each in found) > MAX_ENTRY_CHARACTERS:
+    sort_at = values[row.sort][0][:12] if row.sort in values else BEGINNING[:12]
+    entry = Entry(values=values, sort_at=sort_at)
+    characters = sum(len(each) + _VALUE_CHARACTERS for found in values.values() for each in found)
+    if characters > MAX_ENTRY_BYTES // 4 and len(entry.pack().encode()) > MAX_ENTRY_BYTES:
         raise Unprocessable(
             "the elements that can be searched are too long together", code="too-long", expression=row.name
         )
-    sort_at = values[row.sort][0][:12] if row.sort in values else BEGINNING[:12]
-    return Entry(values=values, sort_at=sort_at)
+    return entry
 
 
 class _Reader:
@@ -384,7 +396,7 @@ class _Reader:
 
 
 def _present(*texts: str | None) -> Iterator[str]:
-    yield from (each for each in texts if each)
+    yield from (each[:MAX_TEXT_CHARACTERS] for each in texts if each)
 
 
 def _tokens(type: str, node: Any) -> Iterator[str]:
@@ -433,7 +445,7 @@ _PARTS = {
 
 def _strings(type: str, node: Any) -> Iterator[str]:
     if type not in _PARTS:
-        yield node
+        yield node[:MAX_TEXT_CHARACTERS]
         return
     for name in _PARTS[type]:
         part = node.get(name)

@@ -77,6 +77,13 @@ class ParsedQuery:
     elements: tuple[str, ...] = ()
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that are asked for, and no others."""
+        asked = [each for each in self.query.criteria if each.name == "_id" and not each.modifier]
+        tokens = asked[0].alternatives if len(asked) == 1 else ()
+        return tuple(token.code for token in tokens if isinstance(token, TokenIs) and token.code is not None)
+
+    @property
     def is_shared(self) -> bool:
         """Whether the resources asked for belong to nobody's record."""
         row = record_type(self.query.type)

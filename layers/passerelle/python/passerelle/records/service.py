@@ -130,6 +130,11 @@ class RecordService:
             raise Gone()
         return found
 
+    def exists(self, request: Request, type: str, id: str) -> bool:
+        """Whether there is such a resource for the caller."""
+        found, _ = self._find(request, self._key(type, id))
+        return found is not None and found.body is not None
+
     def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:
         """One version; raises NotFound, or Gone if that version is a deletion."""
         key = self._key(type, id)
