@@ -30,7 +30,7 @@ check: $(STAMP) ## format, lint, types, import contracts, then every test
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -n 2
 
-bench: $(STAMP) ## what each step of the story costs
+bench: $(STAMP) ## what each step costs, cold starts, a long record, and other servers
 	@$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## the pages of docs/ that are made from code

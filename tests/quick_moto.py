@@ -65,4 +65,4 @@ def _item(item: Item) -> Item:
 def quicken() -> None:
     """For every moto of this process, once and for all: every table of ours has a sort key."""
     Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
-    DynamoDBBackend.transact_write_items = _transacted  # type: ignore[method-assign]
+    DynamoDBBackend.transact_write_items = _transacted  # type: ignore[assignment]

@@ -726,12 +726,13 @@ class AnyCommits(RuleBasedStateMachine):
                 key: (each.version, each.entry) for key, each in expected.items()
             }
             assert [each.position for each in shown] == sorted((each.position for each in shown), reverse=True)
-        for type, lookup, text in (
+        lookups: list[tuple[str, tuple[str, str] | None, str]] = [
             ("Organization", None, ""),
             ("Device", None, ""),
             ("Organization", ("name", "clinique"), "Clinique"),
             ("Device", ("device-name", "port"), "Port"),
-        ):
+        ]
+        for type, lookup, text in lookups:
             found = self.store.listed(type, lookup, after=None, limit=99).entries
             assert {each.key: each.version for each in found} == {
                 key: each.version

@@ -223,7 +223,6 @@ def transaction_service() -> TransactionService:
 
     return TransactionService(
         records=record_service(),
-        search=record_search(),
         patients=patient_service(),
         documents=document_service(),
         journal=journal(),

@@ -58,10 +58,10 @@ def _update(call: Call, wired: WiredPatients) -> Reply:
 
 
 def _patch(call: Call, wired: WiredPatients) -> Reply:
-    before = wired.patients.read(call.request, call.id)
-    draft = _draft(patched(call, before.body), wired)
-    if_match = before.version if call.if_match is None else call.if_match
-    return _written(call, *wired.patients.update(call.request, call.id, draft, if_match=if_match))
+    def revise(stored: bytes) -> FhirPatientDraft:
+        return _draft(patched(call, stored), wired)
+
+    return _written(call, *wired.patients.patch(call.request, call.id, revise, if_match=call.if_match))
 
 
 def _draft(resource: Any, wired: WiredPatients) -> FhirPatientDraft:

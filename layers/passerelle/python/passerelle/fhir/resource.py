@@ -15,7 +15,7 @@ from typing import Any
 from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import resolve_references
-from passerelle.fhir.index import entry_of, record_type, subject_of, with_subject
+from passerelle.fhir.index import RECORD_TYPES, entry_of, record_type, subject_of, with_subject
 from passerelle.records.model import ResourceKey, Subject
 from passerelle.records.search import Entry
 
@@ -47,12 +47,6 @@ class ResourceDraft:
     def is_shared(self) -> bool:
         row = record_type(self.type)
         return row.compartment is None or (not row.needs_patient and subject_of(self.content) is None)
-
-    @property
-    def subject_text(self) -> str | None:
-        """The literal reference to whose record it belongs to, whatever it means."""
-        reference = subject_of(self.content)
-        return None if reference is None else reference.get("reference")
 
     @cached_property
     def subject(self) -> Subject | None:
@@ -104,9 +98,12 @@ def read_subject(reference: Mapping[str, Any], base_url: str, path: str) -> Subj
     """
     text = reference.get("reference", "").removeprefix(f"{base_url}/")
     kind, _, rest = text.partition("/")
-    target = ResourceKey.of(kind, rest.partition("/_history/")[0]) if kind.isalpha() else None
+    id = rest.partition("/_history/")[0]
+    target = ResourceKey.of(kind, id) if kind in RECORD_TYPES else None
     if target is not None and target.patient is not None:
         return Subject(key=target.patient)
+    if target is None and kind in RECORD_TYPES and kind != "Patient" and id:
+        return Subject(resource=(kind, id))
     system, bar, value = text.removeprefix("Patient?identifier=").partition("|")
     if text.startswith("Patient?identifier=") and bar:
         return Subject(identifier=(system, value))

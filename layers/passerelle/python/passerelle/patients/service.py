@@ -74,6 +74,7 @@ class Registered:
     version: int
     is_new: bool
     is_changed: bool = True
+    at: datetime | None = None  # of the version; not kept for repetitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +137,14 @@ class PatientService:
         Stale (`multiple-matches`) when several records meet the condition.
         """
         return self._written(
-            request, lambda: self._register(request, lambda: self._creation(request, draft, if_none_exist))
+            request,
+            lambda: self._register(request, lambda: self.plan_create(request, draft, if_none_exist=if_none_exist)),
         )
 
-    def _creation(self, request: Request, draft: PatientDraft, if_none_exist: tuple[str, str] | None) -> Plan:
+    def plan_create(
+        self, request: Request, draft: PatientDraft, *, if_none_exist: tuple[str, str] | None = None
+    ) -> Plan:
+        """Work out `create` without storing it."""
         plan = self.plan(request, draft)
         if if_none_exist is not None:
             known = [each for each in self._carriers(request, if_none_exist) if each.patient != plan.registered.patient]
@@ -149,7 +154,7 @@ class PatientService:
                 raise Stale("several resources match", code="multiple-matches")
             if known:
                 found = known[0]
-                unchanged = Registered(patient=found.patient, version=found.version, is_new=False, is_changed=False)
+                unchanged = _unchanged(found)
                 return Plan(registered=unchanged, person=self.person_of(found.patient), changes=(), events=())
         if not plan.registered.is_new:
             raise Conflict("the identifier is registered: update its record", code="duplicate")
@@ -179,11 +184,38 @@ class PatientService:
         """
         return self._written(
             request,
-            lambda: self._register(request, lambda: self._revision(request, patient, draft, if_match), attempts=1),
+            lambda: self._register(
+                request, lambda: self.plan_update(request, patient, draft, if_match=if_match), attempts=1
+            ),
         )
 
-    def _revision(self, request: Request, patient: str, draft: PatientDraft, if_match: int | None) -> Plan:
+    def plan_update(self, request: Request, patient: str, draft: PatientDraft, *, if_match: int | None) -> Plan:
+        """Work out `update` without storing it."""
+        return self._revision(request, self.read(request, patient), draft, if_match)
+
+    def patch(
+        self, request: Request, patient: str, revise: Callable[[bytes], PatientDraft], *, if_match: int | None
+    ) -> tuple[Registered, StoredPatient]:
+        """Store what `revise` makes of the current version; without `if_match`, of whichever is current.
+
+        Raises what `update` does.
+        """
+        attempts = _RACES if if_match is None else 1
+        return self._written(
+            request,
+            lambda: self._register(
+                request, lambda: self.plan_patch(request, patient, revise, if_match=if_match), attempts=attempts
+            ),
+        )
+
+    def plan_patch(
+        self, request: Request, patient: str, revise: Callable[[bytes], PatientDraft], *, if_match: int | None
+    ) -> Plan:
+        """Work out `patch` without storing it."""
         before = self.read(request, patient)
+        return self._revision(request, before, revise(before.body), if_match)
+
+    def _revision(self, request: Request, before: StoredPatient, draft: PatientDraft, if_match: int | None) -> Plan:
         if if_match is not None and if_match != before.version:
             raise Stale()
         own = next((each for each in before.traits.identifiers if each[0] == request.caller.domain), None)
@@ -243,8 +275,7 @@ class PatientService:
         before = self._store.find(owner) if owner else None
         if owner and before and draft.equals(before):
             person = self.person_of(owner)
-            unchanged = Registered(patient=owner, version=before.version, is_new=False, is_changed=False)
-            return Plan(registered=unchanged, person=person, changes=(), events=())
+            return Plan(registered=_unchanged(before), person=person, changes=(), events=())
         patient = owner or new_patient_key()
         person_changes, person = self._linked(request, patient, before.traits if before else None, traits)
         version = before.version + 1 if before else 1
@@ -269,7 +300,7 @@ class PatientService:
             draft.version_of(patient, version, request, before),
             *person_changes,
         )
-        registered = Registered(patient=patient, version=version, is_new=owner is None)
+        registered = Registered(patient=patient, version=version, is_new=owner is None, at=request.at)
         return Plan(registered=registered, person=person, changes=changes, events=(event,))
 
     def person_of(self, patient: str) -> Person:
@@ -364,6 +395,10 @@ class PatientService:
 def _as_done(request: Request, registered: Registered) -> Request:
     """The request as its audit tells it: a conditional update that creates is a creation (contract 104-7)."""
     return replace(request, action="C") if registered.is_new else request
+
+
+def _unchanged(found: StoredPatient) -> Registered:
+    return Registered(patient=found.patient, version=found.version, is_new=False, is_changed=False, at=found.at)
 
 
 def _touched(registered: Registered) -> Touched:

@@ -118,10 +118,14 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whose record a resource belongs to, as it says: a patient key, or a business identifier to look up."""
+    """Whose record a resource belongs to, as it says: a patient key, or a business identifier to look up.
+
+    Or the type and id of another resource, in whose record it is: one whose id a client chose tells no key.
+    """
 
     key: str | None = None
     identifier: tuple[str, str] | None = None
+    resource: tuple[str, str] | None = None
 
 
 class Condition(Protocol):

@@ -8,7 +8,7 @@ Every command is planned, then committed: a Plan is what would change, so that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -172,6 +172,11 @@ class RecordService:
         found = self._store.find_version(written.key, written.version)
         return found.body if found else None
 
+    def bodies(self, versions: Sequence[tuple[ResourceKey, int]]) -> dict[ResourceKey, bytes]:
+        """Versions that a command just made or found, as stored; nothing for a deletion."""
+        stored = self._store.versions(versions)
+        return {key: found.body for (key, _), found in stored.items() if found.body is not None}
+
     # --- commands -------------------------------------------------------------------------------------------------
 
     def create(self, request: Request, draft: Draft, *, condition: Condition | None = None) -> Written:
@@ -264,7 +269,10 @@ class RecordService:
     # --- targets: what a command is about -------------------------------------------------------------------------
 
     def owner_for(self, request: Request, subject: Subject | None, *, expression: str) -> tuple[str, Person]:
-        """`Gate.owner_for`."""
+        """`Gate.owner_for`, also by a resource whose id a client chose."""
+        if subject is not None and subject.resource is not None:
+            key = self._store.find_key(*subject.resource)
+            subject = Subject(key=key.patient if key else None)
         return self._gate.owner_for(request, subject, expression=expression)
 
     def new(
@@ -274,14 +282,18 @@ class RecordService:
         condition: Condition | None = None,
         *,
         owner: tuple[str, Person] | None = None,
+        deleted: Collection[ResourceKey] = (),
     ) -> Target:
-        """Where a new resource goes, or the one that the condition finds instead; `owner` if it is known already."""
+        """Where a new resource goes, or the one that the condition finds instead; `owner` if it is known already.
+
+        `deleted` are those that the same commit deletes: as good as gone.
+        """
         if owner is None and not draft.is_shared:
-            owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
         patient, person = owner or (None, None)
         guards: tuple[Guard, ...] = ()
         if condition is not None:
-            looked = self._look(request, draft.type, condition, person)
+            looked = self._look(request, draft.type, condition, person, deleted)
             if looked.found is not None:
                 return Target(key=looked.found.key, current=looked.found, person=looked.person)
             guards = looked.guards
@@ -297,7 +309,7 @@ class RecordService:
         if ResourceKey.of(draft.type, id) is not None or (key is not None and key.patient is not None):
             raise NotFound()
         if owner is None and not draft.is_shared:
-            owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
         patient, person = owner or (None, None)
         return Target(key=ResourceKey(type=draft.type, id=id, patient=patient), current=None, person=person)
 
@@ -330,7 +342,7 @@ class RecordService:
         if person is None and not draft.is_shared:
             raise Unprocessable("a resource cannot move to a record", expression=f"{draft.type}.subject")
         if person is not None and (draft.subject is None or draft.subject.key not in person.members):
-            patient, owner = self._gate.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            patient, owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
             if owner.key != person.key:
                 raise Unprocessable("a resource cannot move to another person", expression=f"{draft.type}.subject")
             draft = draft.resolved({}, subject=patient)
@@ -377,27 +389,45 @@ class RecordService:
 
     # --- conditions -----------------------------------------------------------------------------------------------
 
-    def _look(self, request: Request, type: str, condition: Condition, person: Person | None) -> _Looked:
+    def _look(
+        self,
+        request: Request,
+        type: str,
+        condition: Condition,
+        person: Person | None,
+        deleted: Collection[ResourceKey] = (),
+    ) -> _Looked:
         """What a condition finds: in the record it names, else in that of `person`; raises Stale for several.
 
         Guards are read before the search: whoever commits under one of them in between makes this one be overtaken.
         """
         if not condition.is_shared:
-            named = self._named(request, condition)
-            if person is None and named is None:
+            person = self._asked(request, condition, person)
+            if person is None:
                 return _Looked(found=None, person=None, guards=())
-            if person is not None and named is not None and named.key != person.key:
-                raise Unprocessable("the condition is about another person", expression=f"{type}.subject")
-            person = person or named
         names = self._guards(condition, person)
         guards = tuple(Guard(name=name, count=self._store.guard_count(name)) for name in names)
-        hits = self._search.hits(condition.query, person)
+        hits = [hit for hit in self._search.hits(condition.query, person) if hit.key not in deleted]
         if len(hits) > 1:
             raise Stale("several resources match", code="multiple-matches")
         found = self._store.find_latest(hits[0].key) if hits else None
         if hits and (found is None or found.version != hits[0].version):
             raise Overtaken()  # what the search found is not what is there: it may not match any more
         return _Looked(found=found, person=person, guards=guards)
+
+    def found(self, request: Request, condition: Condition, person: Person | None) -> list[ResourceKey]:
+        """What a conditional reference in the record of `person` finds: there, or among what is shared."""
+        if condition.is_shared:
+            return [hit.key for hit in self._search.hits(condition.query, None)]
+        person = self._asked(request, condition, person)
+        return [hit.key for hit in self._search.hits(condition.query, person)] if person else []
+
+    def _asked(self, request: Request, condition: Condition, person: Person | None) -> Person | None:
+        """In whose record a condition is asked; raises Unprocessable if it is about another person than `person`."""
+        named = self._named(request, condition)
+        if person is not None and named is not None and named.key != person.key:
+            raise Unprocessable("the condition is about another person", expression=f"{condition.query.type}.subject")
+        return person or named
 
     def _named(self, request: Request, condition: Condition) -> Person | None:
         """The person whom a condition names, if there is one for the caller."""
