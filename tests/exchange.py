@@ -134,6 +134,18 @@ class Exchange:
         return [item for page in pages for item in page["Items"]]
 
 
+def is_weak(operation: str, params: Mapping[str, Any]) -> bool:
+    """Whether a call reads what may be out of date: eventually, by an index, or by a scan (law 2)."""
+    if operation not in ("Query", "GetItem", "BatchGetItem", "Scan"):
+        return False
+    tables = params.get("RequestItems", {"": params}).values()
+    return operation == "Scan" or "IndexName" in params or not all(each.get("ConsistentRead") for each in tables)
+
+
+def _refuse_weak_reads(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+    assert not is_weak(model.name, params), model.name
+
+
 @contextmanager
 def exchange_on_moto(template: Mapping[str, Any]) -> Iterator[Exchange]:
     """A fresh exchange with its clients registered, and nobody in it."""
@@ -149,6 +161,7 @@ def exchange_on_moto(template: Mapping[str, Any]) -> Iterator[Exchange]:
         gateway = Gateway(stack.api, runtime, host=HOST, region=stack.region, account=stack.account)
         pump = Pump(stack.sources, runtime, stack.client, region=stack.region)
         register_clients(_Keys(), wiring.clients().register)
+        wiring.aws("dynamodb").meta.events.register("before-parameter-build.dynamodb.*", _refuse_weak_reads)
         try:
             yield Exchange(stack, gateway, pump)
         finally:

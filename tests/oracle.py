@@ -459,6 +459,13 @@ def escaped(asked: str) -> str:
     return re.sub(r"([\\,|$])", r"\\\1", asked).replace("\1", "|").replace("\0", "$")
 
 
+def text_of(row: Mapping[str, Any], asked: Iterable[str]) -> str:
+    """The value of a search parameter, as a client writes it."""
+    text = ",".join(map(escaped, asked))
+    is_canonical = row["paths"] and all(path.endswith(":canonical") for path in row["paths"])
+    return text.replace("\\|", "|") if is_canonical else text
+
+
 def plain(kind: str, value: Any) -> tuple[str, list[str]]:
     """The query that asks for no more and no less than a value."""
     match kind:

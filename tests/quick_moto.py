@@ -2,7 +2,8 @@
 
 What it does stays the same. The copies serve to put tables back when a transaction fails, so one of each table is
 enough, of the partitions that the transaction names; and no action of ours reaches inside an attribute: it is enough
-that items, attributes and the stream are told apart.
+that items, attributes and the stream are told apart. And before a query it sorts the whole table: the partition that
+is asked for is enough.
 """
 
 from __future__ import annotations
@@ -62,7 +63,17 @@ def _item(item: Item) -> Item:
     return twin
 
 
+_query = Table.query
+
+
+def _queried(table: Table, hash_key: DynamoType | None, *arguments: Any, **options: Any) -> Any:
+    partition = copy.copy(table)
+    partition.items = defaultdict(dict, {hash_key: table.items.get(hash_key, {})})
+    return _query(partition, hash_key, *arguments, **options)
+
+
 def quicken() -> None:
     """For every moto of this process, once and for all: every table of ours has a sort key."""
     Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
+    Table.query = _queried  # type: ignore[assignment,method-assign]
     DynamoDBBackend.transact_write_items = _transacted  # type: ignore[assignment]

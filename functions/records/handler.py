@@ -7,7 +7,7 @@ from passerelle.api.app import FhirApp
 from passerelle.api.bundles import serve_bundles
 from passerelle.api.directory import serve_directory
 from passerelle.api.documents import serve_documents
-from passerelle.api.interactions import ALL, CLINICAL_TYPES, READ_ONLY, serve
+from passerelle.api.interactions import ALL, CLINICAL_TYPES, serve
 from passerelle.api.operations import serve_validate
 from passerelle.api.patients import serve_patients
 
@@ -18,7 +18,8 @@ for kind in CLINICAL_TYPES.split():
     for app in (handler, entries):
         serve(app, kind, ALL)
         serve_validate(app, kind)
-serve(entries, "Task", READ_ONLY)
+serve(entries, "Task", ALL)
+serve_validate(entries, "Task")
 serve_directory(entries)
 serve_patients(entries)
 serve_documents(entries)

@@ -143,6 +143,12 @@ def test_a_transaction_without_entries() -> None:
             ".request.ifNoneExist",
         ),
         (post(fullUrl="Observation/1"), "value", ".fullUrl"),
+        (
+            {"resource": {"resourceType": "Bundle", "type": "batch"}, "request": {"method": "POST", "url": "Bundle"}},
+            "value",
+            ".resource.type",
+        ),
+        (post(request={"method": "POST", "url": "Observation", "ifNoneMatch": 1}), "structure", ".request.ifNoneMatch"),
         (post(fullUrl=3), "structure", ".fullUrl"),
     ],
 )
@@ -169,6 +175,25 @@ def test_the_same_resource_twice() -> None:
         "Bundle.entry[1].fullUrl",
         "Bundle.entry[3].request.url",
     ]
+
+
+def test_in_a_batch_one_resource_may_be_changed_twice() -> None:
+    delete = {"request": {"method": "DELETE", "url": "Observation/1"}}
+    assert len(parse_transaction(transaction(delete, delete, type="batch"))) == 2
+    with pytest.raises(Invalid):
+        parse_transaction(transaction(post(), post(), type="batch"))
+
+
+@pytest.mark.parametrize("url", ["Patient/1", "Patient/1/_history/2", "Patient?a=b", "Patient/1/$everything?_count=1"])
+def test_a_read_is_of_any_path_below_the_base(url: str) -> None:
+    (read,) = parse_transaction(transaction({"request": {"method": "GET", "url": url, "ifNoneMatch": 'W/"1"'}}))
+    assert (read.type, read.url, read.if_none_match) == ("Patient", url, 'W/"1"')
+
+
+@pytest.mark.parametrize("url", ["", "/", "patient/1", "../Patient", "Patient//1", "urn:x", "Patient/1 2"])
+def test_no_read_leaves_the_base(url: str) -> None:
+    with pytest.raises(Invalid):
+        parse_transaction(transaction({"request": {"method": "GET", "url": url}}))
 
 
 @pytest.mark.parametrize(

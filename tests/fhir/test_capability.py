@@ -105,6 +105,13 @@ def test_includes_follow_references_of_types_that_are_searched_with_them() -> No
     assert "Observation:performer" in listed(capability_statement(both))["Organization"]["searchRevInclude"]
 
 
+def test_a_canonical_is_searched_and_not_included() -> None:
+    (plan,) = listed(capability_statement([Served("CarePlan", "search-type", ("include",))])).values()
+    assert "instantiates-canonical" in {each["name"] for each in plan["searchParam"]}
+    assert "CarePlan:instantiates-canonical" not in plan["searchInclude"]
+    assert "CarePlan:encounter" in plan["searchInclude"]
+
+
 def test_patch_formats_are_told_if_anything_is_patched() -> None:
     statement = capability_statement(ROUTES)
     assert statement["patchFormat"] == [

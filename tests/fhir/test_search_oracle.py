@@ -16,17 +16,14 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.index import RECORD_TYPES, entry_of, lookups_of
 from passerelle.fhir.search import parse_query
 from passerelle.records.search import lookup_of, matches
-from tests.oracle import PARAMETERS, Maker, escaped, is_match, labels_of, plain, queries, values
+from tests.oracle import PARAMETERS, Maker, is_match, labels_of, plain, queries, text_of, values
 
 
 def check_query(resource: Mapping[str, Any], name: str, modifier: str, asked: list[str]) -> bool:
     """Whether the search finds the resource, once oracle and code agree."""
     key = f"{name}:{modifier}" if modifier else name
     row = PARAMETERS[resource["resourceType"]][name]
-    is_canonical = row["paths"] and all(path.endswith(":canonical") for path in row["paths"])
-    text = ",".join(escaped(each) for each in asked)
-    if is_canonical:
-        text = text.replace("\\|", "|")
+    text = text_of(row, asked)
     query = parse_query(resource["resourceType"], [(key, text)], strict=True).query
     expected = is_match(resource, name, modifier, asked)
     entry = entry_of(resource)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from local.region import INS_TEST, RELIABILITY
+from passerelle import wiring
 from passerelle.aws.dynamodb import measure
+from passerelle.fhir.patient import FhirPatientDraft
 from tests import examples
 from tests.exchange import Client, Exchange
 
@@ -246,3 +249,139 @@ def test_ins_10_two_national_identifiers_never_meet(exchange: Exchange, by_way_o
     newcomer = exchange.client("practice")
     at_practice = newcomer.put(*identified(number, "urn:oid:2.999.3", other)).json["id"]
     assert linked(exchange, at_practice) == [at_practice]
+
+
+# --- the plain interactions of R4 ---------------------------------------------------------------------------------
+
+
+def newcomer(number: int, *, domain: str = examples.DOMAIN, **changed: Any) -> dict[str, Any]:
+    """A person whom nobody qualified, with an identifier of one source."""
+    return {
+        "resourceType": "Patient",
+        "identifier": [{"system": domain, "value": f"r4-{number}"}],
+        "name": [{"family": "ESSAI", "given": ["Ode"]}],
+        "birthDate": "1999-01-01",
+        **changed,
+    }
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    return answer.status, answer.json["issue"][0]["code"]
+
+
+def test_create(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    created = hospital.post("Patient", newcomer(1))
+    assert (created.status, created.header("ETag")) == (201, 'W/"1"')
+    key = created.json["id"]
+    assert str(created.header("Location")).endswith(f"/fhir/Patient/{key}/_history/1")
+    assert refusal(hospital.post("Patient", newcomer(1))) == (409, "duplicate")
+    assert hospital.get(f"Patient/{key}").header("ETag") == 'W/"1"'
+    # Without an identifier of its source it is a new record each time; another source may know the same person.
+    foreign = newcomer(1, domain="urn:oid:2.999.2")
+    assert exchange.client("hospital-b").post("Patient", foreign).status == 201
+    again = hospital.post("Patient", newcomer(1, identifier=[{"system": "urn:oid:2.999.50", "value": "1"}]))
+    assert (again.status, again.json["id"] != key) == (201, True)
+    assert refusal(hospital.post("Patient", {**newcomer(2), "gender": "unheard-of"})) == (422, "code-invalid")
+    assert exchange.client("hospital-a", "system/Patient.r").post("Patient", newcomer(2)).status == 403
+
+
+def test_create_with_an_idempotency_key(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    first, again = (hospital.post("Patient", newcomer(3), Idempotency_Key="r4-create") for _ in range(2))
+    assert (first.status, again.status, again.body) == (201, 201, first.body)
+    assert refusal(hospital.post("Patient", newcomer(4), Idempotency_Key="r4-create")) == (422, "business-rule")
+
+
+def test_create_if_none_exists(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    condition = f"identifier={examples.DOMAIN}|r4-5"
+    created = hospital.post("Patient", newcomer(5), If_None_Exist=condition)
+    found = hospital.post("Patient", newcomer(5, active=False), If_None_Exist=condition)
+    assert (created.status, found.status) == (201, 200)
+    assert found.body == created.body  # as it is: nothing is changed
+    assert found.header("Location") == created.header("Location")
+    assert refusal(hospital.post("Patient", newcomer(5), If_None_Exist="birthdate=1999-01-01")) == (400, "required")
+    elsewhere = newcomer(6, domain="urn:oid:2.999.2")
+    by_another = exchange.client("hospital-b").post("Patient", elsewhere, If_None_Exist=condition)
+    assert (by_another.status, by_another.json["id"]) == (200, created.json["id"])
+
+
+def test_update_by_id(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    created = hospital.post("Patient", newcomer(7)).json
+    place = f"Patient/{created['id']}"
+    updated = hospital.put(place, {**created, "active": False}, If_Match='W/"1"')
+    assert (updated.status, updated.header("ETag"), updated.json["active"]) == (200, 'W/"2"', False)
+    assert refusal(hospital.put(place, created, If_Match='W/"1"')) == (412, "conflict")
+    assert refusal(hospital.put(place, {**created, "id": "other"})) == (400, "invariant")
+    lost = {**created, "identifier": [{"system": "urn:oid:2.999.50", "value": "1"}]}
+    assert refusal(hospital.put(place, lost)) == (422, "invariant")  # the identifier of its source stays
+    b = exchange.client("hospital-b")
+    assert refusal(b.put(place, created)) == (403, "forbidden")
+    patch = [{"op": "replace", "path": "/active", "value": True}]
+    assert refusal(b.request("PATCH", place, patch, Content_Type="application/json-patch+json")) == (403, "forbidden")
+    assert exchange.client("pharmacy-a", "ITI-78").put(place, created).status == 403
+    assert hospital.get(place).header("ETag") == 'W/"2"'
+    assert hospital.put(f"Patient/{'0' * 16}", {**created, "id": "0" * 16}).status == 404
+    assert hospital.put("Patient/chosen", {**created, "id": "chosen"}).status == 404
+
+
+def test_patch_vread_and_history(exchange: Exchange) -> None:
+    hospital = exchange.client("hospital-a")
+    created = hospital.post("Patient", newcomer(8))
+    place = f"Patient/{created.json['id']}"
+    patch = [{"op": "add", "path": "/gender", "value": "female"}]
+    patched = hospital.request("PATCH", place, patch, Content_Type="application/json-patch+json")
+    assert (patched.status, patched.header("ETag"), patched.json["gender"]) == (200, 'W/"2"', "female")
+    stale = hospital.request("PATCH", place, patch, Content_Type="application/json-patch+json", If_Match='W/"1"')
+    assert refusal(stale) == (412, "conflict")
+    part = [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": "Patient.gender"}]
+    by_path = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]}
+    assert "gender" not in hospital.request("PATCH", place, by_path).json
+    wrong = [{"op": "add", "path": "/gender", "value": "unheard-of"}]
+    refused = hospital.request("PATCH", place, wrong, Content_Type="application/json-patch+json")
+    assert refusal(refused) == (422, "code-invalid")
+    assert hospital.get(f"{place}/_history/1").body == created.body
+    assert hospital.get(f"{place}/_history/2").body == patched.body
+    assert hospital.get(f"{place}/_history/4").status == 404
+    history = hospital.get(f"{place}/_history").json
+    assert [each["response"]["etag"] for each in history["entry"]] == ['W/"3"', 'W/"2"', 'W/"1"']
+    assert [each["request"]["method"] for each in history["entry"]] == ["PUT", "PUT", "POST"]
+    assert hospital.get(place, If_None_Match='W/"3"').status == 304
+
+
+def test_a_patch_without_condition_outlasts_a_race(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another source record's change comes between: nobody asked for a version, so nobody hears of it."""
+    hospital = exchange.client("hospital-a")
+    place = f"Patient/{hospital.post('Patient', newcomer(9)).json['id']}"
+    service = wiring.patient_service()
+    plan = service.plan_patch
+    races = iter([True])
+
+    def with_gender(stored: bytes) -> FhirPatientDraft:
+        return FhirPatientDraft({**json.loads(stored), "gender": "female"}, wiring.identity_scheme())
+
+    def overtaken(request: Any, patient: str, revise: Any, *, if_match: int | None) -> Any:
+        made = plan(request, patient, revise, if_match=if_match)
+        if next(races, False):
+            service.patch(request, patient, with_gender, if_match=None)
+        return made
+
+    monkeypatch.setattr(service, "plan_patch", overtaken)
+    patch = [{"op": "add", "path": "/active", "value": True}]
+    answer = hospital.request("PATCH", place, patch, Content_Type="application/json-patch+json")
+    assert (answer.status, answer.header("ETag")) == (200, 'W/"3"')
+    assert (answer.json["gender"], answer.json["active"]) == ("female", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/{key}"), ("DELETE", "?identifier=a|b"), ("PATCH", "?identifier=a|b")]
+)
+def test_people_are_not_deleted(exchange: Exchange, method: str, path: str) -> None:
+    hospital = exchange.client("hospital-a")
+    key = register(hospital, 1).json["id"]
+    refused = hospital.request(method, f"Patient{path.format(key=key)}")
+    assert refusal(refused) == (405, "not-supported")
+    assert method not in str(refused.header("Allow")).split(", ")
+    assert hospital.get(f"Patient/{key}").status == 200

@@ -19,7 +19,7 @@ from local.region import PARTICIPANTS, ins_of, people
 from local.story import Step
 from passerelle import wiring
 from tests import examples
-from tests.exchange import Client, Exchange, exchange_on_moto
+from tests.exchange import Client, Exchange, exchange_on_moto, is_weak
 
 _function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function", default=None)
 
@@ -64,8 +64,7 @@ class Calls:
             return
         if model.name in ("Query", "GetItem", "BatchGetItem", "Scan"):
             self.reads += 1
-            tables = params.get("RequestItems", {"": params}).values()
-            if model.name == "Scan" or "IndexName" in params or not all(t.get("ConsistentRead") for t in tables):
+            if is_weak(model.name, params):
                 self.weak.append(f"{function} {model.name}")
         service = model.service_model.service_name
         for action, named in _actions(model.name, params):

@@ -164,14 +164,18 @@ _steps = st.lists(
         st.tuples(st.just("ask"), st.sampled_from([1, 2, 3, 50])),
         st.tuples(st.just("catch up"), st.sampled_from([1, 2, 50])),
     ),
-    max_size=25,
+    min_size=6,
+    max_size=20,
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=50)
 @given(steps=_steps, choices=st.randoms(use_true_random=False), members=st.integers(1, 2))
 def test_a_client_that_applies_deltas_has_the_record(steps: list[tuple[str, Any]], choices: Any, members: int) -> None:
-    """Whoever began first may commit last, pages may end anywhere, and the client may come back at any time."""
+    """Whoever began first may commit last, pages may end anywhere, and the client may come back at any time.
+
+    What was committed behind its back, while it went from page to page, it is told at its next visit.
+    """
     record.emptied()
     person = record.person(members)
     types = frozenset({"Observation", "Condition"})
@@ -197,6 +201,7 @@ def test_a_client_that_applies_deltas_has_the_record(steps: list[tuple[str, Any]
                     pass
     while not client.ask(clock, 2):
         pass
+    assert client.ask(clock, 500)
     store = wiring.record_store()
     now = {
         entry.key: entry.version
@@ -205,6 +210,29 @@ def test_a_client_that_applies_deltas_has_the_record(steps: list[tuple[str, Any]
         if entry.key.type in types
     }
     assert client.there() == now
+
+
+@pytest.mark.parametrize("seconds", [0.001, 1, 29, 59])
+def test_what_began_before_a_visit_and_ended_after_it_is_told(seconds: float) -> None:
+    person = record.person()
+    first = write(person.members[0], at=0)
+    client = Client(person, frozenset({"Observation"}))
+    assert client.ask(1000, 50)
+    late = write(person.members[0], at=1000 - seconds)
+    assert client.ask(5000, 50)
+    assert client.there() == {first: 1, late: 1}
+
+
+def test_what_is_committed_between_two_pages_is_told() -> None:
+    """Even if the client takes its time, and the writer began before the first page ended."""
+    person = record.person()
+    keys = {write(person.members[0], at=at): 1 for at in (95, 99)}
+    client = Client(person, frozenset({"Observation"}))
+    assert not client.ask(100, 1)
+    keys[write(person.members[0], at=90)] = 1
+    client.ask(500, 50)
+    client.ask(501, 50)
+    assert client.there() == keys
 
 
 def test_a_client_that_is_up_to_date_is_told_nothing_new() -> None:

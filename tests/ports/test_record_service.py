@@ -185,6 +185,7 @@ def test_what_came_between_search_and_read_counts(service: RecordService, patien
         journal=wiring.journal(),
         blinder=wiring.blinder(),
         in_parallel=lambda *calls: tuple(call() for call in calls),
+        pause=lambda _: None,
     )
     written = overtaken.create(request(), identified(patient), condition=having(patient))
     assert written.is_new

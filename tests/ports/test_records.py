@@ -743,12 +743,12 @@ class AnyCommits(RuleBasedStateMachine):
         assert {each.key: each.version for each in everything} == {
             key: each.version for key, each in current.items() if key.patient
         }
-        for patient, type in ((PATIENT, None), (None, "Organization"), (None, "Device")):
-            marks = self.store.marks(patient, type, since="", until="~", ascending=True, limit=99).marks
+        for owner, kind in ((PATIENT, None), (None, "Organization"), (None, "Device")):
+            marks = self.store.marks(owner, kind, since="", until="~", ascending=True, limit=99).marks
             assert {(each.key, each.version) for each in marks} == {
                 (key, each.version)
                 for key, made in self.versions.items()
-                if key.patient == patient and type in (None, key.type)
+                if key.patient == owner and kind in (None, key.type)
                 for each in made
             }
 
@@ -778,4 +778,4 @@ class AnyCommits(RuleBasedStateMachine):
 
 @pytest.mark.usefixtures("_services")
 def test_any_commits_in_any_order() -> None:
-    run_state_machine_as_test(AnyCommits, settings=settings(max_examples=12, stateful_step_count=15))
+    run_state_machine_as_test(AnyCommits, settings=settings(max_examples=15, stateful_step_count=12))

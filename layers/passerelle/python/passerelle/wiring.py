@@ -185,6 +185,7 @@ def record_service() -> RecordService:
         journal=journal(),
         blinder=blinder(),
         in_parallel=in_parallel,
+        pause=dynamodb().back_off,
     )
 
 

@@ -300,6 +300,11 @@ class FhirApp:
         route, parameters = self._table.find(method, path)
         return self._answer(route, parameters, call, wired)
 
+    def authorise(self, method: str, path: str, caller: Caller) -> None:
+        """Raise what a request would be refused for unread: NotFound, Unsupported, Forbidden."""
+        route, _ = self._table.find(method, path)
+        _authorise(route, caller)
+
     def _answer(self, route: Route, parameters: Mapping[str, str], call: Call, wired: Wired) -> Reply:
         request = replace(call.request, name=route.name, action=route.action)
         call = replace(call, request=request, path=parameters)

@@ -7,25 +7,30 @@ transaction are one commit (`fhir/transaction.py`); its reads are served after i
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import binascii
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from passerelle.access import Touched
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired
 from passerelle.api.negotiation import FHIR_JSON
 from passerelle.api.routes import BASE
-from passerelle.errors import PasserelleError, TooLarge
+from passerelle.errors import Invalid, PasserelleError, TooLarge
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, parse_transaction, transaction_response
 from passerelle.fhir.mhd import submission_level
-from passerelle.fhir.outcome import render_outcome
+from passerelle.fhir.outcome import render_outcome, success
 from passerelle.fhir.resource import instant
-from passerelle.fhir.transaction import TransactionService
+from passerelle.fhir.transaction import Done, TransactionService
 
-MAX_RESPONSE_BYTES = 4 * 1024 * 1024  # of resources: a function answers with 6 MB at most
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024  # of resources: a function answers with 6 MB at most
+_MAX_DEPTH: Final = fhir_json.MAX_DEPTH + 8  # a resource of any depth that is accepted, in a Bundle
+_ANY_FORM: Final = f"{FHIR_JSON}, */*;q=0.1"  # content that is no FHIR goes into a Binary
 
 
 class WiredTransactions(Wired, Protocol):
@@ -39,94 +44,144 @@ def serve_bundles(app: FhirApp, *, entries: FhirApp) -> None:
     @app.route("POST", "", name="transaction", action="E", resource=None, permission=None, features=("batch",))
     def bundle(call: Call, wired: WiredTransactions) -> Reply:
         parsed = parse_transaction(call.resource)
+        answering = _Answering(call, wired, entries)
         if call.resource["type"] == "batch":
-            return _answered(call, wired, entries, parsed, {})
+            answers = [answering.served(entry, number) for number, entry in enumerate(parsed)]
+            # Each entry is recorded by itself; without any, the request is.
+            touched = COMMITTED if parsed else Touched()
+            return Reply(body=transaction_response(answers, kind="batch-response"), touched=touched)
+        _authorise_reads(call, entries, parsed)
         changes = [entry for entry in parsed if entry.method != "GET"]
         done = wired.transactions.execute(call.request, changes, submission_level(call.resource))
-        return _answered(call, wired, entries, parsed, done)
+        answers = answering.done(wired.transactions, [done[entry.path] for entry in changes])
+        written = dict(zip((entry.path for entry in changes), answers, strict=True))
+        both = [written.get(entry.path) or answering.served(entry, number) for number, entry in enumerate(parsed)]
+        return Reply(body=transaction_response(both), touched=COMMITTED)
 
 
-def _answered(
-    call: Call,
-    wired: Wired,
-    entries: FhirApp,
-    parsed: list[TransactionEntry],
-    done: Mapping[str, EntryResponse],
-) -> Reply:
-    answers = []
-    room = MAX_RESPONSE_BYTES
-    for number, entry in enumerate(parsed):
-        answer = done.get(entry.path)
-        if answer is None:
-            reply = _served(call, wired, entries, entry, number)
-            room -= len(reply.body) if isinstance(reply.body, bytes) else 0
-            if room < 0:
-                refusal = TooLarge("the answers together are too large: ask for this one by itself")
-                reply = Reply(status=refusal.status, body=render_outcome(refusal), touched=COMMITTED)
-            answer = _entry_response(reply)
-        answers.append(answer)
-    kind = "batch-response" if call.resource["type"] == "batch" else "transaction-response"
-    return Reply(body=transaction_response(answers, kind=kind), touched=COMMITTED)  # type: ignore[arg-type]
+def _authorise_reads(call: Call, entries: FhirApp, parsed: Sequence[TransactionEntry]) -> None:
+    """Nothing is changed for a transaction whose reads would be refused unread."""
+    for entry in parsed:
+        if entry.method == "GET":
+            try:
+                entries.authorise(entry.method, _path(entry), call.request.caller)
+            except PasserelleError as refusal:
+                refusal.issues = tuple(replace(issue, expression=entry.path) for issue in refusal.issues)
+                raise
 
 
-def _served(call: Call, wired: Wired, entries: FhirApp, entry: TransactionEntry, number: int) -> Reply:
-    path = f"{BASE}/{entry.url.partition('?')[0]}"
-    headers = {"accept": FHIR_JSON, "prefer": call.headers.get("prefer", "")}
-    if entry.if_match is not None:
-        headers["if-match"] = f'W/"{entry.if_match}"'
-    if entry.if_none_match is not None:
-        headers["if-none-match"] = entry.if_none_match
-    if entry.if_none_exist is not None:
-        headers["if-none-exist"] = entry.if_none_exist
-    body, headers["content-type"] = _body(entry)
-    key = call.request.idempotency_key
-    part = replace(
-        call,
-        path={},
-        query=parse_qsl(entry.query, keep_blank_values=True),
-        headers=headers,
-        body=body,
-        request=replace(
-            call.request,
-            query=f"{path}?{entry.query}" if entry.query else "",
-            idempotency_key=f"{key}#{number}" if key else None,
-        ),
-    )
-    try:
-        return entries.answer(entry.method, path, part, wired)
-    except PasserelleError as error:  # found no route
-        return Reply(status=error.status, body=render_outcome(error), touched=COMMITTED)
+class _Answering:
+    """The answers to the entries of one bundle, which share the room that an answer has."""
+
+    def __init__(self, call: Call, wired: Wired, entries: FhirApp) -> None:
+        self._call = call
+        self._wired = wired
+        self._entries = entries
+        self._room = MAX_RESPONSE_BYTES
+
+    def done(self, transactions: TransactionService, done: Sequence[Done]) -> list[EntryResponse]:
+        """Of changes that are committed: with the resources, for who prefers that, while there is room."""
+        preferred = self._call.preferences.get("return", "").lower()
+        if preferred == "operationoutcome":
+            return [replace(each.response, outcome=success("stored")) for each in done]
+        if preferred != "representation":
+            return [each.response for each in done]
+        bodies = transactions.bodies(done)
+        return [self._with_resource(each.response, bodies.get(each.key)) for each in done]
+
+    def _with_resource(self, answer: EntryResponse, body: bytes | None) -> EntryResponse:
+        if body is None or not self._fits(len(body)):
+            return answer
+        return replace(answer, resource=fhir_json.loads(body))
+
+    def served(self, entry: TransactionEntry, number: int) -> EntryResponse:
+        """Of a request of its own."""
+        reply = self._reply(entry, number)
+        resource, size = _resource(reply, entry)
+        if not self._fits(size):
+            refusal = TooLarge("the answers together are too large: ask for this one by itself")
+            if entry.method == "GET":
+                reply, resource = Reply(status=refusal.status, body=None, touched=COMMITTED), render_outcome(refusal)
+            else:
+                resource = None  # it is done: the client can read it
+        is_outcome = reply.status >= 400
+        modified = reply.headers.get("Last-Modified")
+        location = reply.headers.get("Location")
+        return EntryResponse(
+            status=f"{reply.status} {HTTPStatus(reply.status).phrase}",
+            location=location.removeprefix(f"{self._call.request.base_url}/") if location else None,
+            etag=reply.headers.get("ETag"),
+            last_modified=instant(parsedate_to_datetime(modified)) if modified else None,
+            resource=None if is_outcome else resource,
+            outcome=resource if is_outcome else None,
+        )
+
+    def _fits(self, size: int) -> bool:
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def _reply(self, entry: TransactionEntry, number: int) -> Reply:
+        path = _path(entry)
+        try:
+            return self._entries.answer(entry.method, path, self._part(entry, path, number), self._wired)
+        except PasserelleError as error:  # found no route, or no request
+            return Reply(status=error.status, body=render_outcome(error), touched=COMMITTED)
+
+    def _part(self, entry: TransactionEntry, path: str, number: int) -> Call:
+        """The entry as the request that it would be by itself."""
+        call = self._call
+        body, content_type = _body(entry)
+        headers = {
+            "accept": _ANY_FORM,
+            "prefer": call.headers.get("prefer", ""),
+            "content-type": content_type,
+            "if-match": None if entry.if_match is None else f'W/"{entry.if_match}"',
+            "if-none-match": entry.if_none_match,
+            "if-none-exist": entry.if_none_exist,
+        }
+        key = call.request.idempotency_key
+        return replace(
+            call,
+            path={},
+            query=parse_qsl(entry.query, keep_blank_values=True),
+            headers={name: value for name, value in headers.items() if value is not None},
+            body=body,
+            request=replace(
+                call.request,
+                query=f"{path}?{entry.query}" if entry.query else "",
+                idempotency_key=hashlib.sha256(f"{key}#{number}".encode()).hexdigest() if key else None,
+            ),
+        )
+
+
+def _path(entry: TransactionEntry) -> str:
+    return f"{BASE}/{entry.url.partition('?')[0]}"
 
 
 def _body(entry: TransactionEntry) -> tuple[bytes, str]:
     """What the entry would send by itself; a patch that is no resource comes in a Binary."""
     resource = entry.resource
     if entry.method == "PATCH" and resource.get("resourceType") == "Binary":
-        return base64.b64decode(resource.get("data", "")), str(resource.get("contentType", ""))
+        try:
+            patch = base64.b64decode(resource.get("data", ""), validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise Invalid("data must be base64", expression=f"{entry.path}.resource.data") from None
+        return patch, str(resource.get("contentType", ""))
     return (fhir_json.dumps(resource) if resource else b""), FHIR_JSON
 
 
-def _entry_response(reply: Reply) -> EntryResponse:
-    resource = _resource(reply)
-    is_outcome = reply.status >= 400
-    modified = reply.headers.get("Last-Modified")
-    return EntryResponse(
-        status=f"{reply.status} {HTTPStatus(reply.status).phrase}",
-        location=reply.headers.get("Location"),
-        etag=reply.headers.get("ETag"),
-        last_modified=instant(parsedate_to_datetime(modified)) if modified else None,
-        resource=None if is_outcome else resource,
-        outcome=resource if is_outcome else None,
-    )
-
-
-def _resource(reply: Reply) -> Mapping[str, Any] | None:
-    if reply.body is None or reply.body == b"":
-        return None
-    if not isinstance(reply.body, bytes):
-        return reply.body
+def _resource(reply: Reply, entry: TransactionEntry) -> tuple[Mapping[str, Any] | None, int]:
+    """The resource of an answer, and how many bytes it takes; what is kept as a dict is small."""
+    body = reply.body
+    if body is None or body == b"":
+        return None, 0
+    if not isinstance(body, bytes):
+        return body, 0
     if reply.content_type is not None:
-        data = base64.b64encode(reply.body).decode()
-        return {"resourceType": "Binary", "contentType": reply.content_type, "data": data}
-    loaded: Mapping[str, Any] = fhir_json.loads(reply.body)
-    return loaded
+        data = base64.b64encode(body).decode()
+        id = {"id": entry.id} if entry.id else {}
+        return {"resourceType": "Binary", **id, "contentType": reply.content_type, "data": data}, len(data)
+    loaded: Mapping[str, Any] = fhir_json.loads(body, max_depth=_MAX_DEPTH)
+    return loaded, len(body)

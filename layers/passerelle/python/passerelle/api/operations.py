@@ -19,7 +19,7 @@ from passerelle.errors import Invalid, PasserelleError, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import Found, searchset
 from passerelle.fhir.history import history_bundle
-from passerelle.fhir.outcome import render_outcome, success
+from passerelle.fhir.outcome import outcome, render_outcome, success
 from passerelle.fhir.search import CURSOR, DEFAULT_COUNT, MAX_COUNT, parse_query
 from passerelle.fhir.validation import validate
 from passerelle.records.history import RecordHistory
@@ -167,7 +167,7 @@ def _reported(type: str) -> Query:
 
 
 def _validate(call: Call, kind: str) -> Reply:
-    """200 with what would be wrong, or with the information that nothing is; nothing is stored."""
+    """200 with what would be wrong, or with the information that nothing is and what R4B says; nothing is stored."""
     resource = call.resource
     if isinstance(resource, Mapping) and resource.get("resourceType") == "Parameters" and kind != "Parameters":
         given = {each.get("name"): each for each in resource.get("parameter", []) if isinstance(each, Mapping)}
@@ -180,7 +180,11 @@ def _validate(call: Call, kind: str) -> Reply:
         validate(resource, expected_type=kind)
     except PasserelleError as faults:
         return Reply(body=render_outcome(faults), touched=Touched())
-    return Reply(body=success("the resource is valid"), touched=Touched())
+    from passerelle.fhir.models import second_reading  # seldom asked for, and slow to import
+
+    report = success("the resource is valid")
+    report["issue"] += outcome(*second_reading(resource), severity="warning")["issue"]
+    return Reply(body=report, touched=Touched())
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------

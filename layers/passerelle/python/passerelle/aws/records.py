@@ -66,6 +66,8 @@ class DynamoRecordStore:
     # --- versions -------------------------------------------------------------------------------------------------
 
     def find_key(self, type: str, id: str) -> ResourceKey | None:
+        if type not in RECORD_TYPES:  # references may name any
+            return None
         if _is_shared_type(type):
             return ResourceKey(type=type, id=id, patient=None)
         item = self._dynamodb.get(self._table, _alias(type, id))
@@ -78,6 +80,8 @@ class DynamoRecordStore:
         return found[0] if found else None
 
     def history(self, key: ResourceKey, *, before: int | None, limit: int) -> Sequence[StoredVersion]:
+        if key.type not in RECORD_TYPES:
+            return ()
         pk, prefix = _partition(key), _versions(key)
         within = {"prefix": prefix} if before is None else {"between": (prefix, f"{prefix}{before - 1:06d}")}
         # One more: the newest may belong to a transaction that never commits.

@@ -112,7 +112,7 @@ def parse_transaction(bundle: Any) -> list[TransactionEntry]:
     faults: list[Issue] = []
     parsed = [_parse_entry(entry, f"Bundle.entry[{n}]", faults) for n, entry in enumerate(entries)]
     found = [entry for entry in parsed if entry is not None]
-    _check_unique(found, faults)
+    _check_unique(found, faults, is_batch=bundle["type"] == "batch")
     if faults:
         raise Invalid(issues=faults[:_MAX_ISSUES])
     return found
@@ -158,6 +158,7 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
     if_none_exist = text_of(request, "ifNoneExist", ".request")
     if if_none_exist is not None and method != "POST":
         fault("value", ".request.ifNoneExist", "only a creation may be conditional on absence")
+    if_none_match = text_of(request, "ifNoneMatch", ".request")
     if len(faults) > before or target is None:
         return None
     return TransactionEntry(
@@ -171,7 +172,7 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
         resource=resource or {},
         if_none_exist=if_none_exist,
         if_match=int(version[1]) if version and "ifMatch" in request else None,
-        if_none_match=request.get("ifNoneMatch"),
+        if_none_match=if_none_match,
     )
 
 
@@ -189,12 +190,14 @@ def _check_shape(method: str, target: re.Match[str], resource: Any, fault: Any) 
     elif method != "PATCH":
         if "$" not in target[0] and resource.get("resourceType") != target["type"]:
             fault("structure", ".resource", "the resource is not of the type in the URL")
+        if resource.get("resourceType") == "Bundle" and resource.get("type") in ("batch", "transaction"):
+            fault("value", ".resource.type", "a batch or transaction is no entry of another")
         if method == "PUT" and target["id"] and resource.get("id") != target["id"]:
             fault("value", ".resource.id", "the id is not the one in the URL")
 
 
-def _check_unique(entries: Sequence[TransactionEntry], faults: list[Issue]) -> None:
-    """No resource twice: neither under a fullUrl (bdl-7) nor as the target of a change (3.1.0.11.2)."""
+def _check_unique(entries: Sequence[TransactionEntry], faults: list[Issue], *, is_batch: bool) -> None:
+    """No resource twice: not under a fullUrl (bdl-7), in a transaction nor as the target of a change (3.1.0.11.2)."""
     urls: set[str] = set()
     targets: set[str] = set()
     for entry in entries:
@@ -203,7 +206,7 @@ def _check_unique(entries: Sequence[TransactionEntry], faults: list[Issue]) -> N
                 text = "two entries have the same fullUrl"
                 faults.append(Issue(code="invalid", diagnostics=text, expression=f"{entry.path}.fullUrl"))
             urls.add(entry.full_url)
-        if entry.method in ("PUT", "PATCH", "DELETE"):
+        if entry.method in ("PUT", "PATCH", "DELETE") and not is_batch:
             if entry.url in targets:
                 text = "two entries change the same resource"
                 faults.append(Issue(code="invalid", diagnostics=text, expression=f"{entry.path}.request.url"))

@@ -143,7 +143,10 @@ def _resource(name: str, by_type: Mapping[str, set[str]]) -> dict[str, Any]:
 
 
 def _references(name: str) -> list[str]:
-    return sorted(each for each, kind in _search(name).items() if kind == "reference")
+    """The parameters that includes can follow: a canonical is a name, and leads to nothing that is kept."""
+    row = RECORD_TYPES.get(name)
+    canonical = {each for each, found in row.search.items() if found.is_canonical} if row else set()
+    return sorted(each for each, kind in _search(name).items() if kind == "reference" and each not in canonical)
 
 
 def _referring(name: str, searched: Iterable[str]) -> list[str]:

@@ -150,6 +150,8 @@ class TransactionService:
             of = ("ITI-104",) if kind == "Patient" else ("ITI-65",) if level and kind in _SUBMITTED_TYPES else ()
             if kind == "Patient" and (entry.method == "DELETE" or (entry.method == "PATCH" and entry.id is None)):
                 raise Unsupported("source records are not changed this way", expression=f"{entry.path}.request")
+            if kind == "DocumentReference" and entry.method != "POST":
+                raise Unsupported("documents change by rules of their own", expression=f"{entry.path}.request")
             if kind not in RECORD_TYPES:
                 raise Unprocessable(
                     "this resource type is not kept", code="not-supported", expression=f"{entry.path}.resource"

@@ -181,7 +181,7 @@ class RecordSearch:
         """What the entries refer to outside of any record: who acted, where, which product."""
         includes = {hit.key.type: Include(type=hit.key.type, parameter="*", target=None) for hit in page}
         wanted = dict.fromkeys(target for hit in page for target in targets_of(hit.entry, includes[hit.key.type]))
-        return tuple(each for each in self._targets(None, list(wanted)) if each.body is not None)
+        return tuple(each for each in self._latest(self._keys(None, list(wanted))) if each.body is not None)
 
     def hits(self, query: Query, person: Person | None) -> list[Indexed]:
         """Every match of a condition: in a person's record that the caller may see, or in the directory."""
@@ -278,7 +278,10 @@ class RecordSearch:
         wanted = dict.fromkeys(
             target for include in query.include for hit in page for target in _followed(hit, include)
         )
-        found = self._targets(person, list(wanted))
+        keys = self._keys(person, list(wanted))
+        if len(keys) > MAX_INCLUDED:
+            raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
+        found = self._latest(keys)
         for include in query.revinclude:
             found += self._referring(include, person, on_page)
         if len(found) > MAX_INCLUDED:
@@ -286,17 +289,22 @@ class RecordSearch:
         unique = {each.key: each for each in found if each.reference not in on_page and each.body is not None}
         return tuple(unique.values())
 
-    def _targets(self, person: Person | None, references: Sequence[str]) -> list[StoredVersion]:
-        """The current versions of references into the same record and to shared resources."""
-        keys = []
-        for reference in references[: MAX_INCLUDED + 1]:
-            type, _, id = reference.partition("/")
-            key = ResourceKey.of(type, id) or self._store.find_key(type, id)
-            if key is not None and (key.patient is None or (person is not None and key.patient in person.members)):
-                keys.append(key)
+    def _keys(self, person: Person | None, references: Sequence[str]) -> list[ResourceKey]:
+        """Where references lead that stay in the same record, or lead to what is shared."""
+        named = [tuple(each.split("/")) for each in references]
+        keys = {each: ResourceKey.of(*each) for each in named}
+        chosen = [each for each, key in keys.items() if key is None]  # ids that say nothing of where they are
+        if chosen:
+            found = self._in_parallel(*(partial(self._store.find_key, *each) for each in chosen))
+            keys |= dict(zip(chosen, found, strict=True))
+        members = person.members if person is not None else ()
+        return [key for key in keys.values() if key is not None and (key.patient is None or key.patient in members)]
+
+    def _latest(self, keys: Sequence[ResourceKey]) -> list[StoredVersion]:
+        """The current versions of those that were ever there, deletions included."""
         if not keys:
             return []
-        read = self._in_parallel(*(lambda key=key: self._store.find_latest(key) for key in keys))
+        read = self._in_parallel(*(partial(self._store.find_latest, key) for key in keys))
         return [each for each in read if each is not None]
 
     def _referring(self, include: Include, person: Person | None, references: set[str]) -> list[StoredVersion]:

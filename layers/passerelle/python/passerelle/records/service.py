@@ -35,7 +35,7 @@ from passerelle.records.ports import RecordStore
 from passerelle.records.search import TokenIs
 from passerelle.records.searching import RecordSearch
 
-_RACES = 8  # attempts of a command that others overtake
+_RACES = 32  # attempts of a command that others overtake: some seconds
 Revise = Callable[[bytes], Draft]
 
 
@@ -100,7 +100,10 @@ class _Looked:
 
 
 class RecordService:
-    """`in_parallel` runs independent reads at once and returns their results in order."""
+    """`in_parallel` runs independent reads at once and returns their results in order.
+
+    `pause` waits before another attempt, the longer the more (from 0) were in vain.
+    """
 
     def __init__(
         self,
@@ -111,6 +114,7 @@ class RecordService:
         journal: Journal,
         blinder: Blinder,
         in_parallel: Callable[..., tuple[Any, ...]],
+        pause: Callable[[int], None],
     ) -> None:
         self._store = store
         self._gate = gate
@@ -118,6 +122,7 @@ class RecordService:
         self._journal = journal
         self._blinder = blinder
         self._in_parallel = in_parallel
+        self._pause = pause
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -245,16 +250,15 @@ class RecordService:
 
     def _attempt(self, request: Request, plan: Callable[[], Plan], attempts: int) -> Written:
         """Plan and commit; again when others came between, as long as the command does not name a version."""
-        for _ in range(attempts - 1):
+        for attempt in range(attempts - 1):
             try:
                 planned = plan()
             except Overtaken:
                 continue
             try:
                 return self._commit(request, planned)
-            except Stale as overtaken:
-                if overtaken.issues[0].code == "multiple-matches":
-                    raise
+            except Stale:
+                self._pause(attempt)
         return self._commit(request, plan())
 
     def _commit(self, request: Request, plan: Plan) -> Written:
@@ -424,6 +428,8 @@ class RecordService:
 
     def _asked(self, request: Request, condition: Condition, person: Person | None) -> Person | None:
         """In whose record a condition is asked; raises Unprocessable if it is about another person than `person`."""
+        if person is not None and condition.patient in person.members:
+            return person
         named = self._named(request, condition)
         if person is not None and named is not None and named.key != person.key:
             raise Unprocessable("the condition is about another person", expression=f"{condition.query.type}.subject")
