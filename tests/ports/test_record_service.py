@@ -237,7 +237,9 @@ def test_an_id_that_is_taken_tells_a_stranger_nothing(service: RecordService, pa
     assert number_of(patient) == 1
 
 
-@pytest.mark.parametrize("id", [new_resource_id(new_patient_key(), AT), new_resource_id(None, AT)])
+@pytest.mark.parametrize(
+    "id", [new_resource_id(new_patient_key(), AT), new_resource_id(None, AT)], ids=["of a record", "shared"]
+)
 def test_an_id_like_those_of_the_exchange_cannot_be_chosen(service: RecordService, patient: str, id: str) -> None:
     with pytest.raises(NotFound):
         service.update(request(), observation(patient), id, if_match=None)
