@@ -155,7 +155,7 @@ await call("operation $validate", async () => {
 
 await call("operation $everything", async () => {
   const bundle = await client.operation({ name: "everything", resourceType: "Patient", id: patient, method: "GET" });
-  assert.equal(bundle.entry[0].resource.resourceType, "Patient");
+  assert.ok(bundle.entry.some((each) => each.resource.resourceType === "Patient" && each.resource.id === patient));
 });
 
 await call("operation $summary", async () => {

@@ -531,7 +531,9 @@ def test_the_content_of_a_document_does_not_change(hospital: Client, key: str) -
     other = {**submitted[2]["resource"], "data": base64.b64encode(b"<other/>").decode()}
     document["content"][0]["attachment"] = {"contentType": "application/xml", "url": urn(9)}
     change = refused(hospital, entry("PUT", at, document), post(other, full_url=urn(9)))
-    assert change == (422, "business-rule", "Bundle.entry[1]")
+    assert change == (405, "not-supported", "Bundle.entry[0].request")
+    for one in (entry("DELETE", at), entry("PUT", at, hospital.get(at).json)):
+        assert refused(hospital, one)[0] == 405
     condition = f"patient={key}&identifier=urn:oid:2.999.1.88.1"
     found = send(
         hospital,

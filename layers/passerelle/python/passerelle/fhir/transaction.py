@@ -274,8 +274,6 @@ class TransactionService:
     def _place_content(self, work: _Work, document: TransactionEntry, entry: TransactionEntry) -> None:
         """The bytes of a submitted document: read under the id of its DocumentReference (ITI-68), and never changed."""
         target = work.targets[document.path]
-        if document.method == "PUT" and target.current is not None:
-            raise Unprocessable("the content of a document does not change", code="business-rule")
         is_new = target.current is None
         key = ResourceKey(type="Binary", id=target.key.id, patient=target.key.patient)
         self._settle(work, entry, key, 1, is_new=is_new, at=work.request.at if is_new else None)
