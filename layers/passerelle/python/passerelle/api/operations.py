@@ -93,6 +93,7 @@ def _changes(call: Call, wired: WiredSearch) -> Reply:
         Subject(key=call.id),
         count=_count(arguments),
         is_wanted=_readable(call, arguments.get("_type")),
+        narrowed_to=arguments.get("_type", ""),
         cursor=arguments.get(CURSOR),
     )
     following = _url(call, {**arguments, CURSOR: delta.cursor})

@@ -127,6 +127,7 @@ class RecordHistory:
         *,
         count: int,
         is_wanted: Callable[[str], bool],
+        narrowed_to: str = "",
         cursor: str | None = None,
     ) -> Delta:
         """New, changed and withdrawn resources of the types wanted, since a cursor or from the beginning.
@@ -134,7 +135,7 @@ class RecordHistory:
         Raises NotFound for a person that is not there for the caller, Gone when source records joined or left the
         person since: the client starts again without a cursor.
         """
-        purpose = f"delta {subject}"
+        purpose = f"delta {subject} {narrowed_to}"  # a cursor of some types says nothing of others
         start = self._cursors.read(request, purpose, cursor)
         person = self._visible(request, subject)
         if person is None:
