@@ -12,10 +12,10 @@ export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs layer fmt clean
+.PHONY: help run test check bench bench-identity docs layer fmt clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## bring up the whole stack on this machine; PORT=8100 moves it, FRESH=1 starts empty
 	@exec $(BIN)/passerelle run
@@ -33,6 +33,10 @@ check: $(STAMP) ## format, lint, types, import contracts, then every test
 bench: $(STAMP) ## what each step costs, cold starts, a long record, and other servers
 	@$(BIN)/python -m benchmarks
 
+bench-identity: $(STAMP) ## how well people are recognised, beside Splink and recordlinkage; QUICK=1 for a tenth of it
+	@UV_PROJECT_ENVIRONMENT=.venv-identity $(BIN)/uv sync --frozen --quiet --no-default-groups --group identity
+	@.venv-identity/bin/python -m benchmarks.identity $(if $(QUICK),--quick,--output benchmarks/identity.txt)
+
 docs: $(STAMP) ## the pages of docs/ that are made from code
 	@$(BIN)/python -m infra.describe
 
@@ -45,7 +49,7 @@ fmt: $(STAMP) ## format, and repair what can be
 	@$(BIN)/ruff format .
 
 clean: ## forget the environment, the caches and the data of the local stack
-	rm -rf .venv .passerelle cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-identity .passerelle cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml uv.lock

@@ -84,12 +84,23 @@ _WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 
 _RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
 _PERSON = Grant(on="clinical", actions=("dynamodb:GetItem",))
+_PATIENTS = Grant(on="clinical", actions=_READ)
 _INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
 _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
-_INDEX = Grant(on="patients", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"))
+_INDEX = Grant(
+    on="patients",
+    actions=(
+        "dynamodb:ConditionCheckItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "dynamodb:Query",
+    ),
+)
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 # Bodies that are too large for an item, and documents.
 _OBJECTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
+_LARGE_BODIES = Grant(on="documents", actions=("s3:GetObject",))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
@@ -128,7 +139,7 @@ FUNCTIONS: Final = (
     ),
     _http(
         "records",
-        "clinical resource types, transactions, and whatever is no resource type",
+        "clinical resource types, transactions, messages, and whatever is no resource type",
         _RECORD,
         _INDEX,
         _ANSWERS,
@@ -160,10 +171,16 @@ FUNCTIONS: Final = (
     ),
     _http(
         "subscriptions",
-        "Subscription: create, read, delete",
+        "Subscription: create, read, update, delete",
         Grant(
             on="operations",
-            actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"),
+            actions=(
+                "dynamodb:DeleteItem",
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:Query",
+                "dynamodb:UpdateItem",
+            ),
         ),
         _PERSON,
         Grant(on="deliveries", actions=("sqs:SendMessage",)),
@@ -216,7 +233,8 @@ FUNCTIONS: Final = (
                 on="operations",
                 actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"),
             ),
-            _PERSON,
+            _PATIENTS,  # for subscriptions to the patient feed
+            _LARGE_BODIES,
             Grant(on="deliveries", actions=("sqs:SendMessage",)),
         ),
     ),
@@ -228,7 +246,8 @@ FUNCTIONS: Final = (
         timeout_seconds=30,
         grants=(
             Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")),
-            _PERSON,
+            _PATIENTS,  # for subscriptions to the patient feed
+            _LARGE_BODIES,
             _AUDIT,
             Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility",)),
         ),

@@ -25,7 +25,8 @@ from infra.paths import ROOT
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_14
 ARCHITECTURE: Final = lambda_.Architecture.ARM_64
 PYTHON_VERSION: Final = "3.14"
-PLATFORM: Final = "aarch64-manylinux2014"
+# glibc 2.28 or newer: the runtime is Amazon Linux 2023, which has 2.34.
+PLATFORM: Final = "aarch64-manylinux_2_28"
 
 REQUIREMENTS: Final = ROOT / "layers" / "dependencies" / "requirements.txt"
 NOT_CODE: Final = ["**/__pycache__", "**/*.egg-info", "**/.*"]

@@ -10,11 +10,66 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from passerelle.patients.identity import nir_key
+
 INS_TEST: Final = "urn:oid:1.2.250.1.213.1.4.10"
 IDNST: Final = "urn:oid:1.2.250.1.71.4.2.2"
 IDNPS: Final = "urn:oid:1.2.250.1.71.4.2.1"
 RELIABILITY: Final = "https://hl7.fr/ig/fhir/core/StructureDefinition/fr-core-identity-reliability"
 RELIABILITY_CODES: Final = "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0445"
+IDENTIFIER_TYPES: Final = "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0203"
+BIRTH_GIVEN_NAMES: Final = "https://hl7.fr/ig/fhir/core/StructureDefinition/fr-core-patient-birth-list-given-name"
+BIRTH_PLACE: Final = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace"
+INSEE_CODE: Final = "https://hl7.fr/ig/fhir/core/StructureDefinition/fr-core-address-insee-code"
+COMMUNES: Final = "https://mos.esante.gouv.fr/NOS/TRE_R13-CommuneOM/FHIR/TRE-R13-CommuneOM"
+
+
+@dataclass(frozen=True, slots=True)
+class _Somebody:
+    """`given` are the birth given names, separated by commas; `used` is a name in use that is not the birth name."""
+
+    family: str
+    given: str
+    gender: str
+    born: str
+    place: str
+    line: str
+    town: str
+    used: str = ""
+
+
+# Accents, particles, compound names, homonyms and twins on purpose. Department 00 does not exist; Corsica (2A) and
+# countries (99) have the codes of INSEE.
+_REGION: Final = (
+    _Somebody("DUPONT", "Élise,Jeanne", "female", "1955-06-14", "00001", "12 rue des Lilas", "Rivières"),
+    _Somebody("D'ŒUVRE", "Jean-Baptiste,Marie", "male", "1948-02-29", "00002", "3 place du Marché", "Saint-Anne"),
+    _Somebody("LE GOFF", "Maël", "male", "2019-11-03", "00003", "8 quai des Brumes", "Port-Vieux"),
+    _Somebody("MARTIN", "Marie,Louise", "female", "1962-01-01", "00001", "5 avenue Jean-Jaurès", "Rivières", "LEROY"),
+    _Somebody("MARTIN", "Marie,Thérèse", "female", "1962-01-10", "00001", "27 bd Victor Hugo", "Rivières"),
+    _Somebody("NGUYEN", "Thi Lan", "female", "1979-08-22", "99243", "1 bis impasse du Port", "Port-Vieux"),
+    _Somebody("BENALI", "Karim", "male", "1986-12-30", "99352", "14 rue de la Gare", "Saint-Anne"),
+    _Somebody("DE LA TOUR", "Côme,Marie,Aymar", "male", "1933-04-05", "00001", "2 allée du Château", "Rivières"),
+    _Somebody("FERREIRA DA SILVA", "Inês", "female", "1991-07-17", "99139", "31 rue du Large", "Port-Vieux"),
+    _Somebody("MÜLLER", "Anaïs,Sophie", "female", "2001-09-09", "00001", "9 rue Saint-Exupéry", "Rivières"),
+    _Somebody("BERNARD", "Hugo", "male", "2012-03-21", "00002", "6 chemin des Vignes", "Saint-Anne"),
+    _Somebody("BERNARD", "Léa", "female", "2012-03-21", "00002", "6 chemin des Vignes", "Saint-Anne"),
+    _Somebody("ROUSSEAU", "Michel,André", "male", "1941-10-11", "00001", "40 rue Pasteur", "Rivières"),
+    _Somebody("ROUX", "Michelle,Andrée", "female", "1941-10-11", "00001", "17 route de Paris", "Rivières", "ROUSSEL"),
+    _Somebody("ŁUKASIEWICZ", "Zoé", "female", "1997-05-25", "99122", "22 rue du Phare", "Port-Vieux"),
+    _Somebody("DIALLO", "Aminata", "female", "1983-02-14", "99341", "4 square des Tilleuls", "Rivières"),
+    _Somebody("O'BRIEN", "Sinéad", "female", "1970-06-06", "99136", "11 rue de l'Église", "Saint-Anne"),
+    _Somebody("PETIT", "Paul,Antoine", "male", "1929-12-25", "2A999", "19 rue des Pêcheurs", "Port-Vieux"),
+    _Somebody("GARCIA", "Rosa,María", "female", "1951-03-08", "99134", "33 cours Voltaire", "Rivières", "PETIT"),
+    _Somebody("LEFÈVRE", "Noé", "male", "2024-01-31", "00002", "7 rue du Lavoir", "Saint-Anne"),
+)
+_POSTCODES: Final = {"Rivières": "00100", "Saint-Anne": "00200", "Port-Vieux": "00300"}
+
+
+def ins_of(number: int) -> str:
+    """A made-up matricule under the test OID, formed as one is: sex, year, month, birth place, order, key."""
+    who = _REGION[number - 1]
+    matricule = f"{2 if who.gender == 'female' else 1}{who.born[2:4]}{who.born[5:7]}{who.place}{number:03d}"
+    return matricule + nir_key(matricule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +94,11 @@ class Participant:
         return f"8{self.rpps}" if self.rpps else None  # IDNPS: type 8 (RPPS), then the number
 
 
-_FEED = "ITI-104 ITI-65 system/Organization.c system/Practitioner.c"
+_FEED = "ITI-93 ITI-104 ITI-65 system/Organization.c system/Practitioner.c"
 _DOCUMENTS = "ITI-66 ITI-67 ITI-68"
-_PEOPLE = "ITI-78 TD0.2"
+_PEOPLE = "ITI-78 ITI-83 ITI-119 TD0.2"
 _DIRECTORY = "system/Organization.rs system/Practitioner.rs"
-_NOTIFY = "system/Subscription.crud system/AuditEvent.rs"
+_NOTIFY = "ITI-94 system/Subscription.crud system/AuditEvent.rs"
 _CARE = f"{_PEOPLE} {_DOCUMENTS} {_DIRECTORY} {_NOTIFY} system/*.rs"
 
 PARTICIPANTS: Final = (
@@ -112,7 +167,7 @@ PARTICIPANTS: Final = (
         role="patient",
         name="Patient 1",
         finess="990000086",
-        patient=f"{INS_TEST}|255069900000101",
+        patient=f"{INS_TEST}|{ins_of(1)}",
         scopes="ITI-66 ITI-67 ITI-68 ITI-78 system/*.rs system/Task.u",
     ),
     Participant(
@@ -122,62 +177,63 @@ PARTICIPANTS: Final = (
         finess="990000094",
         scopes="ITI-81 system/AuditEvent.rs",
     ),
-)
-
-# Birth name, given names, gender, birth date, town: accents, particles, compound names and homonyms on purpose.
-_PEOPLE_ROWS = (
-    ("DUPONT", "Élise", "female", "1955-06-14", "Rivières"),
-    ("D'ŒUVRE", "Jean-Baptiste", "male", "1948-02-29", "Saint-Anne"),
-    ("LE GOFF", "Maël", "male", "2019-11-03", "Port-Vieux"),
-    ("MARTIN", "Marie", "female", "1962-01-01", "Rivières"),
-    ("MARTIN", "Marie", "female", "1962-01-10", "Rivières"),
-    ("NGUYEN", "Thi Lan", "female", "1979-08-22", "Port-Vieux"),
-    ("BENALI", "Karim", "male", "1986-12-30", "Saint-Anne"),
-    ("DE LA TOUR", "Côme", "male", "1933-04-05", "Rivières"),
-    ("FERREIRA DA SILVA", "Inês", "female", "1991-07-17", "Port-Vieux"),
-    ("MÜLLER", "Anaïs", "female", "2001-09-09", "Rivières"),
-    ("BERNARD", "Hugo", "male", "2012-03-21", "Saint-Anne"),
-    ("BERNARD", "Léa", "female", "2012-03-21", "Saint-Anne"),
-    ("ROUSSEAU", "Michel", "male", "1941-10-11", "Rivières"),
-    ("ROUX", "Michelle", "female", "1941-10-11", "Rivières"),
-    ("ŁUKASIEWICZ", "Zoé", "female", "1997-05-25", "Port-Vieux"),
-    ("DIALLO", "Aminata", "female", "1983-02-14", "Rivières"),
-    ("O'BRIEN", "Sinéad", "female", "1970-06-06", "Saint-Anne"),
-    ("PETIT", "Paul", "male", "1929-12-25", "Port-Vieux"),
-    ("GARCIA", "Rosa", "female", "1951-03-08", "Rivières"),
-    ("LEFÈVRE", "Noé", "male", "2024-01-31", "Saint-Anne"),
+    Participant(
+        id="steward",
+        role="identity-steward",
+        name="Agence régionale, cellule d'identitovigilance",
+        finess="990000102",
+        scopes="system/Patient.ru",
+    ),
 )
 
 
 def people(domain: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The twenty people as one source registers them: (local identifier, Patient)."""
-    for number, (family, given, gender, born, town) in enumerate(_PEOPLE_ROWS, 1):
+    for number in range(1, len(_REGION) + 1):
         local = f"{number:06d}"
-        yield local, person(domain, local, ins_of(number), family, given, gender, born, town)
+        yield local, person(domain, local, number)
 
 
-def ins_of(number: int) -> str:
-    """A made-up matricule of 15 digits under the test OID; the key digits are the sequence number."""
-    _, _, gender, born, _ = _PEOPLE_ROWS[number - 1]
-    return f"{2 if gender == 'female' else 1}{born[2:4]}{born[5:7]}99{number:06d}{number:02d}"
-
-
-def person(
-    domain: str, local: str, ins: str, family: str, given: str, gender: str, born: str, town: str
-) -> dict[str, Any]:
+def person(domain: str, local: str, number: int) -> dict[str, Any]:
+    """Person `number` (1 to 20), qualified, as FR Core 2.2.0 has it."""
+    who = _REGION[number - 1]
+    given = who.given.split(",")
     status = {"coding": [{"system": RELIABILITY_CODES, "code": "QUAL"}]}
+    place = {"url": INSEE_CODE, "valueCoding": {"system": COMMUNES, "code": who.place}}
+    birth_name = {
+        "extension": [{"url": BIRTH_GIVEN_NAMES, "valueString": " ".join(given)}],
+        "use": "official",
+        "family": who.family,
+        "given": given[:1],
+    }
     return {
         "resourceType": "Patient",
-        "extension": [{"url": RELIABILITY, "extension": [{"url": "identityStatus", "valueCodeableConcept": status}]}],
+        "extension": [
+            {"url": RELIABILITY, "extension": [{"url": "identityStatus", "valueCodeableConcept": status}]},
+            {"url": BIRTH_PLACE, "valueAddress": {"extension": [place]}},
+        ],
         "identifier": [
-            {"use": "official", "system": INS_TEST, "value": ins},
+            {
+                "use": "official",
+                "type": {"coding": [{"system": IDENTIFIER_TYPES, "code": "INS-NIR-TEST"}]},
+                "system": INS_TEST,
+                "value": ins_of(number),
+            },
             {"use": "secondary", "system": domain, "value": local},
         ],
         "active": True,
-        "name": [{"use": "official", "family": family, "given": given.split(" ")}],
-        "gender": gender,
-        "birthDate": born,
-        "address": [{"city": town, "country": "FRA"}],
+        "name": [birth_name, *([{"use": "usual", "family": who.used, "given": given[:1]}] if who.used else [])],
+        "gender": who.gender,
+        "birthDate": who.born,
+        "address": [
+            {
+                "use": "home",
+                "line": [who.line],
+                "city": who.town,
+                "postalCode": _POSTCODES[who.town],
+                "country": "FRA",
+            }
+        ],
     }
 
 

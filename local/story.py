@@ -1,7 +1,7 @@
 """The story that runs through every part of the exchange: what `passerelle demo` plays and `make bench` measures.
 
-A hospital registers a person and publishes a document, a laboratory sends results, a practice finds them, prescribes
-and is told of what happens, a pharmacy dispenses; everything leaves an access record.
+A hospital registers a person and publishes a document, another one knows the same person, a laboratory sends results,
+a practice finds them, prescribes and is told of what happens, a pharmacy dispenses; everything leaves an access record.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from joserfc.jwk import JWKRegistry
 
 from local import samples
 from local.exchange import ExchangeClient, Jwk
-from local.region import IDNST, INS_TEST, PARTICIPANTS, ins_of, people
+from local.region import IDNST, INS_TEST, PARTICIPANTS, RELIABILITY, RELIABILITY_CODES, ins_of, people, person
 from local.webhook import Webhook
 
 NUMBER: Final = 1  # of the person in the synthetic region that the story is about
+_DOUBTFUL: Final = 18  # Paul Antoine to one hospital, Antoine to the other
+_FIRST_HOSPITAL: Final = "urn:oid:2.999.1"
+_SECOND_HOSPITAL: Final = "urn:oid:2.999.2"
 _TOPIC: Final = "https://passerelle.example/SubscriptionTopic/anything-changed"
 _CONTENT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content"
 _AUTHOR: Final = {"system": "urn:iso-astm:E1762-95:2013", "code": "1.2.840.10065.1.12.1.1"}
@@ -87,12 +90,13 @@ class Story:
     def play(self) -> None:
         self._tokens()
         patient = self._people()
+        stranger = self._identities()
         if self._webhook is not None:
             self._subscribe(self._webhook)
         self._document(patient)
         self._results(patient)
         self._prescription(patient)
-        self._refusals(patient)
+        self._refusals(patient, stranger)
         if self._webhook is not None:
             self._notified(self._webhook)
         self._accesses(patient)
@@ -101,7 +105,17 @@ class Story:
 
     def _tokens(self) -> None:
         self._chapter = "1. A system gets a token"
-        for client_id in ("hospital-a", "practice", "laboratory", "pharmacy-a", "pharmacy-b", "patient-1", "auditor"):
+        for client_id in (
+            "hospital-a",
+            "hospital-b",
+            "practice",
+            "laboratory",
+            "pharmacy-a",
+            "pharmacy-b",
+            "patient-1",
+            "auditor",
+            "steward",
+        ):
             client = self._clients(client_id)
             began = time.perf_counter()
             with self._measured("token"):
@@ -124,13 +138,13 @@ class Story:
 
     def _people(self) -> str:
         self._chapter = "2. A hospital registers a person, a practice finds them"
-        local, patient = next(iter(people("urn:oid:2.999.1")))
+        local, patient = next(iter(people(_FIRST_HOSPITAL)))
         patient["telecom"] = [{"system": "phone", "value": f"+33 9 99 {uuid.uuid4().int % 1_000_000:06d}"}]
         self._call(
             "register (ITI-104)",
             "hospital-a",
             "PUT",
-            f"Patient?identifier=urn:oid:2.999.1|{local}",
+            f"Patient?identifier={_FIRST_HOSPITAL}|{local}",
             (200, 201),
             patient,
         )
@@ -138,12 +152,55 @@ class Story:
         by_date = f"Patient?birthdate={patient['birthDate']}&family=dup"
         again = self._call("find by birth date and name", "practice", "GET", by_date, (200,))
         dmp = self._call("DMP status (TD0.2)", "practice", "GET", f"Patient?identifier={self._ins}", (200,))
-        self._must(found.json()["total"] == again.json()["total"] == 1, "one person is found")
+        (key,) = _ids(found)
+        self._must(key in _ids(again), "the same person is found")
         self._must(dmp.json()["entry"][0]["resource"]["active"] is True, "the shared record is open")
-        return str(found.json()["entry"][0]["resource"]["id"])
+        return key
+
+    def _identities(self) -> str:
+        """Leaves the index as it was, but for the link; returns the key of somebody else's record."""
+        self._chapter = "3. Two hospitals, one person"
+        place = f"Patient?identifier={_SECOND_HOSPITAL}|"
+        self._call(
+            "register without INS", "hospital-b", "PUT", f"{place}4711", (200, 201), _validated("4711", NUMBER)
+        )
+        asked = f"Patient/$ihe-pix?sourceIdentifier={_SECOND_HOSPITAL}|4711"
+        known = self._call("cross-reference (ITI-83)", "practice", "GET", asked, (200,))
+        told = [part.get("valueIdentifier", {}).get("system") for part in known.json()["parameter"]]
+        self._must({_FIRST_HOSPITAL, INS_TEST} <= set(told), "the records are linked")
+        misspelt = {"family": "DUPOND", "given": ["Elise"]}
+        traits = {"resourceType": "Patient", "name": [misspelt], "gender": "female", "birthDate": "1955-06-14"}
+        sent = samples.parameters(resource__resource=traits)
+        matches = self._call("match (ITI-119)", "practice", "POST", "Patient/$match", (200,), sent).json()
+        self._must(matches["total"] == 1, "one person matches")
+        local = f"{_DOUBTFUL:06d}"
+        theirs = person(_FIRST_HOSPITAL, local, _DOUBTFUL)
+        url = f"Patient?identifier={_FIRST_HOSPITAL}|{local}"
+        first = self._call("register somebody else", "hospital-a", "PUT", url, (200, 201), theirs).json()["id"]
+        named = [{"use": "official", "family": theirs["name"][0]["family"], "given": ["Antoine"]}]
+        other = _validated("4712", _DOUBTFUL) | {"name": named}
+        second = self._call("register by another name", "hospital-b", "PUT", f"{place}4712", (200, 201), other).json()["id"]
+        self._stewarded(first, second)
+        self._call("withdraw (ITI-104)", "hospital-b", "DELETE", f"{place}4712", (200,))
+        return str(first)
+
+    def _stewarded(self, first: str, second: str) -> None:
+        self._call("worklist", "steward", "GET", "Patient/$reviews?_count=5", (200,))
+        card = self._call("what is known of the record", "steward", "GET", f"Patient/{second}/$identity", (200,)).json()
+        about = {f"Patient/{first}", f"Patient/{second}"}
+        reviews = [part["part"] for part in card["parameter"] if part["name"] == "review"]
+        asked = [_parameter({"parameter": each}, "id") for each in reviews if about == _references(each)]
+        self._must(len(asked) == 1, "the two records are asked about")
+        because = {"reason__valueString": "identity card seen at the desk"}
+        decision = samples.parameters(review__valueId=asked[0], decision__valueCode="same", **because)
+        self._command("decide", "steward", "Patient/$decide", (200,), decision)
+        mistaken = {"patient__valueReference": {"reference": f"Patient/{second}"}}
+        sent = samples.parameters(**mistaken, reason__valueString="the card was his brother's")
+        apart = self._command("take it back", "steward", "Patient/$unlink", (200,), sent).json()
+        self._must(_references(apart["parameter"]) == {f"Patient/{second}"}, "they are two people again")
 
     def _subscribe(self, webhook: Webhook) -> None:
-        self._chapter = "3. The practice asks to be told"
+        self._chapter = "4. The practice asks to be told"
         answer = self._call(
             "subscribe",
             "practice",
@@ -173,7 +230,7 @@ class Story:
         raise StoryError("the subscription did not become active")
 
     def _document(self, patient: str) -> None:
-        self._chapter = "4. The hospital publishes a document, the practice reads it"
+        self._chapter = "5. The hospital publishes a document, the practice reads it"
         content = samples.CDA + f"<!-- {uuid.uuid4()} -->".encode()
         bundle = samples.submission(
             f"Patient?identifier={self._ins}", content=content, unique=f"urn:uuid:{uuid.uuid4()}"
@@ -187,7 +244,7 @@ class Story:
         self._must(retrieved.content == content, "the same bytes come back")
 
     def _results(self, patient: str) -> None:
-        self._chapter = "5. A laboratory sends results, the practice searches them"
+        self._chapter = "6. A laboratory sends results, the practice searches them"
         bundle = samples.laboratory_results(self._ins, self.today)
         self._call("transaction", "laboratory", "POST", "", (200,), bundle)
         criteria = f"Observation?patient={patient}&code={samples.LOINC}|718-7&date=ge{self.today.year}"
@@ -195,7 +252,7 @@ class Story:
         self._must(found.json()["total"] >= 1, "the result is found")
 
     def _prescription(self, patient: str) -> None:
-        self._chapter = "6. A prescription: issued, claimed, dispensed, cancelled"
+        self._chapter = "7. A prescription: issued, claimed, dispensed, cancelled"
         task, code = self._issue(patient)
         claim = samples.parameters(accessCode__valueString=code)
         held = self._command("claim", "pharmacy-a", f"Task/{task}/$accept", (200,), claim)
@@ -255,19 +312,16 @@ class Story:
             ],
         }
 
-    def _refusals(self, patient: str) -> None:
-        self._chapter = "7. What is refused, and how"
+    def _refusals(self, patient: str, stranger: str) -> None:
+        self._chapter = "8. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
-        local, other = list(people("urn:oid:2.999.1"))[NUMBER]
-        place = f"Patient?identifier=urn:oid:2.999.1|{local}"
-        stranger = self._call("register somebody else", "hospital-a", "PUT", place, (200, 201), other).json()["id"]
         self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
         self._call("no scope", "auditor", "GET", f"Patient/{patient}", (403,))
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 
     def _notified(self, webhook: Webhook) -> None:
-        self._chapter = "8. The practice was told"
+        self._chapter = "9. The practice was told"
         began = time.perf_counter()
         self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
         numbers = webhook.numbers()
@@ -288,7 +342,7 @@ class Story:
         )
 
     def _accesses(self, patient: str) -> None:
-        self._chapter = "9. Every access left a record"
+        self._chapter = "10. Every access left a record"
         found = self._call(
             "who saw my record (ITI-81)",
             "patient-1",
@@ -364,3 +418,23 @@ class Story:
 def _parameter(resource: dict[str, Any], name: str) -> str:
     part = next(part for part in resource["parameter"] if part["name"] == name)
     return str(next(value for key, value in part.items() if key.startswith("value")))
+
+
+def _references(parameters: list[dict[str, Any]]) -> set[str]:
+    return {part["valueReference"]["reference"] for part in parameters if "valueReference" in part}
+
+
+def _ids(found: httpx.Response) -> list[str]:
+    return [entry["resource"]["id"] for entry in found.json().get("entry", [])]
+
+
+def _validated(local: str, number: int) -> dict[str, Any]:
+    """A person of the region as the second hospital registers them: by an identity card, without the INS."""
+    patient = person(_SECOND_HOSPITAL, local, number)
+    status = {"coding": [{"system": RELIABILITY_CODES, "code": "VALI"}]}
+    parts = [{"url": "identityStatus", "valueCodeableConcept": status}]
+    others = [each for each in patient["extension"] if each["url"] != RELIABILITY]
+    return patient | {
+        "extension": [{"url": RELIABILITY, "extension": parts}, *others],
+        "identifier": [each for each in patient["identifier"] if each["system"] == _SECOND_HOSPITAL],
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from local.region import INS_TEST, ins_of, people
+from local.region import IDENTIFIER_TYPES, INS_TEST, ins_of, people
 from local.samples import CDA, MHD, PDSM, submission
 
-__all__ = ["CDA", "DOMAIN", "MHD", "PDSM", "ins", "observation", "patient", "submission"]
+__all__ = ["CDA", "DOMAIN", "MHD", "PDSM", "ins", "national", "observation", "patient", "submission"]
 
 DOMAIN = "urn:oid:2.999.1"
 
@@ -20,6 +20,12 @@ def patient(number: int = 1, *, domain: str = DOMAIN) -> tuple[str, dict[str, An
 def ins(number: int = 1) -> str:
     """`system|value`"""
     return f"{INS_TEST}|{ins_of(number)}"
+
+
+def national(system: str, value: str, type: str = "INS-NIR", *, use: str = "official") -> dict[str, Any]:
+    """A national identifier, as FR Core has it."""
+    coding = {"system": IDENTIFIER_TYPES, "code": type}
+    return {"use": use, "type": {"coding": [coding]}, "system": system, "value": value}
 
 
 def observation(key: str, **changed: Any) -> dict[str, Any]:

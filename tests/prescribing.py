@@ -18,7 +18,7 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey
 
-from local.region import INS_TEST, person
+from local.region import INS_TEST, ins_of, person
 from passerelle import wiring
 from passerelle.access import Caller, Request, Scopes
 from passerelle.authorization.model import Client
@@ -55,7 +55,7 @@ from tests.registered import FHIR_URL, key_of, services
 
 EXAMPLES = Path(__file__).parent / "examples" / "prescriptions"
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
-INS = "255069900000101"
+INS = ins_of(1)
 
 PRACTICE = Caller(
     client_id="practice",
@@ -200,9 +200,10 @@ def region() -> Iterator[Region]:
                 scopes=PRACTICE.scopes,
                 jwks=(signing_key().as_dict(private=False),),
                 professional=PRACTICE.professional,
+                domain=PRACTICE.domain,
             )
         )
-        resource = person("urn:oid:2.999.3", "000001", INS, "DUPONT", "Élise", "female", "1955-06-14", "Rivières")
+        resource = person("urn:oid:2.999.3", "000001", 1)
         registered, _ = wiring.patient_service().register(
             request(PRACTICE, "conditional-update"),
             ("urn:oid:2.999.3", "000001"),

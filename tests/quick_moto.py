@@ -2,8 +2,9 @@
 
 What it does stays the same. The copies serve to put tables back when a transaction fails, so one of each table is
 enough, of the partitions that the transaction names; and no action of ours reaches inside an attribute: it is enough
-that items, attributes and the stream are told apart. And before a query it sorts the whole table: the partition that
-is asked for is enough.
+that items and attributes are told apart. The stream is not copied: whoever follows it goes on doing so after a
+transaction that failed, and finds nothing of it. And before a query it sorts the whole table: the partition that is
+asked for is enough.
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ _under_way: ContextVar[tuple[list[dict[str, Any]], dict[str, Table]] | None] = C
 
 
 def _transacted(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
-    token = _under_way.set(([action for each in transact_items for action in each.values()], {}))
+    actions = [action for each in transact_items for action in each.values()]
+    named = {backend.tables[name] for name in {str(each.get("TableName")) for each in actions} & backend.tables.keys()}
+    streams = [(shard, len(shard.items)) for table in named if (shard := table.stream_shard) is not None]
+    token = _under_way.set((actions, {}))
     try:
         _transact(backend, transact_items)
+    except Exception:
+        for shard, count in streams:
+            del shard.items[count:]
+            shard.table = backend.tables[shard.table.name]  # a copy has taken its place
+        raise
     finally:
         _under_way.reset(token)
 
@@ -49,10 +58,6 @@ def _twin(table: Table, partitions: set[DynamoType]) -> Table:
     twin.items = defaultdict(dict, table.items)
     for partition in partitions & table.items.keys():
         twin.items[partition] = {key: _item(item) for key, item in table.items[partition].items()}
-    if table.stream_shard is not None:
-        twin.stream_shard = copy.copy(table.stream_shard)
-        twin.stream_shard.table = twin
-        twin.stream_shard.items = list(table.stream_shard.items)
     return twin
 
 

@@ -14,7 +14,6 @@ import boto3
 from passerelle import wiring
 from passerelle.access import Caller, Request, Scopes, Touched
 from passerelle.audit.model import audit_of
-from passerelle.consents.model import Policy, RecordStatus
 from passerelle.fhir.resource import ResourceDraft
 from passerelle.fhir.search import ParsedQuery, parse_query
 from passerelle.identifiers import new_patient_key
@@ -22,6 +21,7 @@ from passerelle.journal import Change
 from passerelle.patients.model import Person, PersonChange
 from passerelle.records.model import Placement, RecordVersion, ResourceKey
 from tests import registered
+from tests.people import person_of
 
 AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 BASE = f"{registered.FHIR_URL}"
@@ -65,14 +65,14 @@ def commit(*changes: Change) -> None:
 def person(members: int = 1) -> Person:
     """A new person with an open record, of so many source records."""
     keys = tuple(new_patient_key() for _ in range(members))
-    made = Person(key=new_patient_key(), members=keys, policy=Policy(status=RecordStatus.OPEN, since=AT), revision=1)
+    made = person_of(*keys, since=AT)
     commit(PersonChange(before=None, after=made))
     return made
 
 
 def linked(before: Person, *members: str) -> Person:
     """The same person with other source records."""
-    after = replace(before, members=members, revision=before.revision + 1)
+    after = replace(person_of(*members, key=before.key, since=AT), revision=before.revision + 1)
     commit(PersonChange(before=before, after=after))
     return after
 

@@ -1,4 +1,4 @@
-"""Clinical resources, batches and transactions (FHIR R4 RESTful API; IHE MHD ITI-65)."""
+"""Clinical resources, batches and transactions (FHIR R4 RESTful API; IHE MHD ITI-65), messages (PMIR ITI-93)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from passerelle.api.bundles import serve_bundles
 from passerelle.api.directory import serve_directory
 from passerelle.api.documents import serve_documents
 from passerelle.api.interactions import ALL, CLINICAL_TYPES, serve
+from passerelle.api.messages import serve_messages
 from passerelle.api.operations import serve_validate
 from passerelle.api.patients import serve_patients
 
@@ -24,3 +25,4 @@ serve_directory(entries)
 serve_patients(entries)
 serve_documents(entries)
 serve_bundles(handler, entries=entries)
+serve_messages(handler)

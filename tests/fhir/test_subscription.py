@@ -1,8 +1,9 @@
-"""Subscriptions read and notifications written: contract rows SUB-1, SUB-2, SUB-4, SUB-7, SUB-8."""
+"""Subscriptions read and notifications written: contract rows SUB-1, SUB-2, SUB-4, SUB-7, SUB-8, 93-5."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from passerelle.fhir import subscription as fhir
 from passerelle.fhir.validation import validate
 from passerelle.notifications.audience import TOPIC_ROOT
 from passerelle.notifications.model import (
+    Channel,
     Content,
     Filter,
     Interest,
@@ -85,7 +87,74 @@ def test_sub_1_a_subscription_is_read() -> None:
         until=datetime(2027, 1, 1, tzinfo=UTC),
         body=draft.body,
     )
-    assert json.loads(draft.body) == sent
+    assert json.loads(draft.body) == {name: value for name, value in sent.items() if name != "status"}
+
+
+def test_what_the_exchange_says_of_it_is_not_kept() -> None:
+    served = fhir.render(replace(stored(), status=SubscriptionStatus.ERROR, error="no answer"))
+    assert (served["error"], served["meta"]["versionId"]) == ("no answer", "3")
+    draft = fhir.parse(served)
+    kept = json.loads(draft.body)
+    assert draft.status == "error"
+    assert kept.keys().isdisjoint({"id", "status", "error"})
+    assert kept["meta"] == {"profile": resource()["meta"]["profile"]}
+
+
+def feed(criteria: str = "Patient", **changes: Any) -> dict[str, Any]:
+    """A subscription to the patient feed, as IHE's own example has it."""
+    return {
+        "resourceType": "Subscription",
+        "status": "requested",
+        "contact": [{"system": "phone", "value": "+1-555-555-1212"}],
+        "reason": "To receive Patient changes.",
+        "criteria": criteria,
+        "channel": {
+            "type": "message",
+            "endpoint": "https://consumer.example/fhir/$process-message",
+            "payload": "application/fhir+json",
+            **changes,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "pairs"),
+    [
+        ("Patient", ()),
+        (f"Patient?_id={KEY}", (("_id", KEY),)),
+        ("Patient?organization=Organization/1", (("organization", "Organization/1"),)),
+        ("Patient?identifier=urn:oid:2.999|a%20b", (("identifier", "urn:oid:2.999|a b"),)),
+        ("Patient?identifier=urn:oid:2.999|", (("identifier", "urn:oid:2.999|"),)),
+        ("Patient?family=x", (("family", "x"),)),  # refused by the service, as another criterion
+    ],
+)
+def test_93_5_a_feed_is_read(asked: str, pairs: Any) -> None:
+    SubscriptionModel.model_validate(feed(asked))
+    draft = fhir.parse(feed(asked))
+    assert (draft.criteria, draft.channel, draft.payload) == (pairs, Channel.MESSAGE, "application/fhir+json")
+
+
+def test_93_5_a_feed_in_xml_is_read() -> None:
+    assert fhir.parse(feed(payload="application/fhir+xml; fhirVersion=4.0")).payload == "application/fhir+xml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"type": "rest-hook"}, "not-supported"),
+        ({"payload": "application/hl7-v2"}, "not-supported"),
+        ({"criteria": "Patient?organization=https://other.example/Organization/1"}, "value"),
+    ],
+)
+def test_93_5_what_is_no_feed(changes: dict[str, str], code: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        fhir.parse(feed(**changes))
+    assert refused.value.issues[0].code == code
+
+
+def test_93_5_a_search_that_cannot_be_read() -> None:
+    with pytest.raises(Invalid):
+        fhir.parse(feed("Patient?identifier="))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +194,6 @@ def test_sub_1_what_else_is_accepted(changes: dict[str, Any]) -> None:
             {"_criteria": {"extension": [{"url": "https://other.example", "valueString": "x"}]}},
             "not-supported",
         ),
-        ({"status": "active"}, "value"),
         ({"channel_header": ["no colon"]}, "value"),
         ({"channel_header": ["Host: other.example"]}, "value"),
         ({"channel_header": ["X-Passerelle-Signature: forged"]}, "value"),

@@ -16,9 +16,9 @@ from passerelle import wiring
 from passerelle.access import Caller, Request, Scopes, Touched
 from passerelle.audit.model import KEPT, AuditRecord, audit_of
 from passerelle.aws.audit import DynamoAuditTrail
-from passerelle.consents.model import Policy, RecordStatus
 from passerelle.identifiers import new_patient_key
-from passerelle.patients.model import Person, PersonChange, SourceRecordChange, Traits
+from passerelle.patients.model import PersonChange
+from tests.people import person_of
 from tests.registered import services
 
 INS = ("urn:oid:1.2.250.1.213.1.4.10", "279035121518989")
@@ -64,18 +64,8 @@ def record_of(
 def person(_services: None) -> tuple[str, str]:
     """A person with two linked source records, known by a qualified INS, and nothing in the log."""
     keys = new_patient_key(), new_patient_key()
-    policy = Policy(status=RecordStatus.OPEN, since=NOW)
-    change = SourceRecordChange(
-        patient=keys[0],
-        person=keys[0],
-        domain_identifier=None,
-        national_identifier=INS,
-        before=None,
-        after=Traits(identifiers=(INS,), is_qualified=True),
-        at=NOW,
-    )
-    links = PersonChange(before=None, after=Person(key=keys[0], members=keys, policy=policy, revision=1))
-    wiring.journal().commit([change, links, record_of(None)])
+    known = person_of(*keys, since=NOW, qualified=wiring.patient_index().blinded(INS))
+    wiring.journal().commit([PersonChange(before=None, after=known, takes_from=known.key), record_of(None)])
     return keys
 
 

@@ -34,9 +34,9 @@ BUDGETS: Mapping[str, Budget] = {
     "authorize": Budget(325, SIGNATURES),
     "directory": Budget(245),
     "documents": Budget(255),
-    "patients": Budget(250),
-    "prescriptions": Budget(365, SIGNATURES),
-    "records": Budget(265),
+    "patients": Budget(275),
+    "prescriptions": Budget(375, SIGNATURES),
+    "records": Budget(285),
     "subscriptions": Budget(250),
     "token": Budget(325, SIGNATURES),
 }

@@ -24,7 +24,7 @@ from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 from passerelle.notifications.signature import verify
 from tests.notifications import notifications_on_moto, register
 
-SCOPE = "system/Subscription.crd system/Organization.rs"
+SCOPE = "system/Subscription.crud system/Organization.rs"
 ORGANIZATION = "Organization/01hr0000000000000000000000"
 
 
@@ -371,9 +371,137 @@ def test_sub_10_a_revoked_client_is_told_nothing(stack: Stack, endpoint: Endpoin
     assert wiring.notification_ports().log.last_number(id_) == 1
 
 
+def revised(stack: Stack, id_: str, *, headers: dict[str, str] | None = None, **changes: Any) -> Any:
+    """The answer to a PUT of what a GET gives, with changes; `endpoint` and `header` are the channel's."""
+    body = stack.call("GET", f"/Subscription/{id_}")[1]
+    channel = {name: changes.pop(name) for name in ("endpoint", "header", "payload") if name in changes}
+    body = {**body, **changes, "channel": {**body["channel"], **channel}}
+    return stack.call("PUT", f"/Subscription/{id_}", body, headers=headers)
+
+
+def numbers(endpoint: Endpoint) -> list[str]:
+    return [told["number"] for told in endpoint.told() if "number" in told]
+
+
+def test_sub_9_off_stops_and_requested_starts_again(stack: Stack, endpoint: Endpoint) -> None:
+    id_, secret = subscribed(stack, endpoint)
+    stack.happen()
+    stack.pump()
+    status, body, headers = revised(stack, id_, status="off")
+    assert (status, body["status"], headers["ETag"]) == (200, "off", 'W/"3"')
+    assert "X-Passerelle-Webhook-Secret" not in headers
+    stack.happen()
+    stack.pump()
+    assert numbers(endpoint) == ["1"]
+    status, body, _ = revised(stack, id_, status="requested")
+    assert (status, body["status"]) == (200, "requested")
+    stack.pump()
+    assert state(stack, id_) == "active"
+    stack.happen()
+    stack.pump()
+    assert numbers(endpoint) == ["1", "2"]  # what happened while it was off has no number
+    headers, told = endpoint.received[-1]
+    delivery, signature = headers["X-Passerelle-Delivery"], headers["X-Passerelle-Signature"]
+    assert verify([secret], delivery, told, signature, datetime.now(UTC))
+
+
+def test_sub_9_one_in_error_goes_on_where_it_stopped(stack: Stack, endpoint: Endpoint) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    endpoint.answers = [503]
+    stack.happen()
+    stack.happen()
+    stack.pump()
+    status, body, _ = stack.call("GET", f"/Subscription/{id_}")
+    assert (body["status"], body["error"]) == ("error", "the endpoint did not acknowledge: status 503")
+    endpoint.answers = [200]
+    endpoint.received.clear()
+    status, body, _ = revised(stack, id_, status="requested")
+    assert (status, body["status"]) == (200, "requested")
+    assert "error" not in body
+    stack.pump()
+    assert endpoint.told()[0]["type"] == "handshake"
+    assert numbers(endpoint) == ["1", "2"]
+    assert state(stack, id_) == "active"
+
+
+def test_sub_9_another_endpoint_has_to_answer_first(stack: Stack, endpoint: Endpoint) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    other = f"{endpoint.url}/other"
+    status, body, _ = revised(stack, id_, endpoint=other, header=["Authorization: Bearer new"])
+    assert (status, body["status"], body["channel"]["endpoint"]) == (200, "requested", other)
+    stack.pump()
+    assert [told["type"] for told in endpoint.told()] == ["handshake", "handshake"]
+    assert endpoint.received[-1][0]["authorization"] == "Bearer new"
+    assert state(stack, id_) == "active"
+
+
+def test_sub_9_what_changes_nothing_is_no_new_version(stack: Stack, endpoint: Endpoint) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    status, body, headers = revised(stack, id_)
+    assert (status, body["status"], headers["ETag"]) == (200, "active", 'W/"2"')
+    status, body, headers = revised(stack, id_, reason="another reason")
+    assert (status, body["status"], headers["ETag"]) == (200, "active", 'W/"3"')
+    assert body["reason"] == "another reason"
+    stack.pump()
+    assert len(endpoint.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"criteria": TOPIC_ROOT + "anything-changed"}, "not-supported"),
+        (
+            {
+                "_criteria": {
+                    "extension": [{"url": BACKPORT + "backport-filter-criteria", "valueString": "?author=hospital-a"}]
+                }
+            },
+            "not-supported",
+        ),
+        ({"endpoint": "https://10.0.0.1/"}, "not-supported"),
+        ({"endpoint": "ftp://hooks.example/"}, "not-supported"),
+        ({"payload": "application/fhir+xml"}, "not-supported"),
+        ({"status": "error"}, "value"),
+    ],
+)
+def test_sub_9_what_does_not_change(stack: Stack, endpoint: Endpoint, changes: dict[str, Any], code: str) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    before = stack.call("GET", f"/Subscription/{id_}")[1]
+    status, body, _ = revised(stack, id_, **changes)
+    assert (status, [issue["code"] for issue in body["issue"]]) == (422, [code])
+    assert stack.call("GET", f"/Subscription/{id_}")[1] == before
+
+
+def test_sub_9_a_subscriber_does_not_activate(stack: Stack, endpoint: Endpoint) -> None:
+    status, body, _ = stack.call("POST", "/Subscription", {**resource(endpoint.url), "status": "active"})
+    assert (status, body["issue"][0]["expression"]) == (422, ["Subscription.status"])
+    id_, _ = subscribed(stack, endpoint)
+    assert revised(stack, id_, status="off")[0] == 200
+    assert revised(stack, id_, status="active")[0] == 422
+
+
+def test_sub_9_the_version_that_a_change_relies_on(stack: Stack, endpoint: Endpoint) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    assert revised(stack, id_, status="off", headers={"If-Match": 'W/"1"'})[0] == 412
+    assert revised(stack, id_, status="off", headers={"If-Match": 'W/"2"'})[0] == 200
+    body = stack.call("GET", f"/Subscription/{id_}")[1]
+    status, outcome, _ = stack.call("PUT", f"/Subscription/{id_}", {**body, "id": "other"})
+    assert (status, outcome["issue"][0]["code"]) == (400, "invariant")
+    assert stack.call("PUT", f"/Subscription/{id_}", body, client="hospital-b")[0] == 404
+
+
+def test_sub_9_the_same_change_again_is_one_change(stack: Stack, endpoint: Endpoint) -> None:
+    id_, _ = subscribed(stack, endpoint)
+    body = {**stack.call("GET", f"/Subscription/{id_}")[1], "status": "off"}
+    for _ in range(2):
+        status, answer, _ = stack.call("PUT", f"/Subscription/{id_}", body, headers={"Idempotency-Key": "off"})
+        assert (status, answer["status"], answer["meta"]["versionId"]) == (200, "off", "3")
+
+
 def test_the_scope_is_checked_before_anything_else(stack: Stack) -> None:
     for method, path, body in (
         ("POST", "/Subscription", "not json"),
+        ("PUT", "/Subscription/x", "not json"),
         ("GET", "/Subscription/x", None),
         ("DELETE", "/Subscription/x", None),
         ("GET", "/Subscription/x/$status", None),
@@ -386,6 +514,15 @@ def test_the_scope_is_checked_before_anything_else(stack: Stack) -> None:
 def test_only_care_systems_subscribe(stack: Stack, endpoint: Endpoint) -> None:
     for role in ("patient", "auditor"):
         assert stack.call("POST", "/Subscription", resource(endpoint.url), role=role)[0] == 403
+
+
+def test_93_5_what_is_no_feed_is_not_stored(stack: Stack) -> None:
+    for criteria in ("Patient?family=x", "Patient?_id=x&identifier=y", "Patient?_has:Observation:patient:code=x"):
+        body = {**resource("https://hooks.example/"), "criteria": criteria}
+        body["channel"] = {**body["channel"], "type": "message"}
+        status, outcome, _ = stack.call("POST", "/Subscription", body)
+        assert (status, [issue["code"] for issue in outcome["issue"]]) == (422, ["not-supported"])
+    assert list(wiring.notification_ports().subscriptions.interests(["patient-feed"], [])) == []
 
 
 def test_garbage_is_refused(stack: Stack) -> None:

@@ -319,7 +319,8 @@ def test_own_types_are_served(hospital: Client, exchange: Exchange, key: str, de
     assert hospital.get("Subscription/absent").json["issue"][0]["code"] == "not-found"
     assert hospital.request("DELETE", "Subscription/absent").json["issue"][0]["code"] == "not-found"
     assert hospital.post("Subscription", {"resourceType": "Subscription"}).status == 422
-    assert interactions(declared["Subscription"]) == {"create", "read", "delete"}
+    assert hospital.put("Subscription/absent", {"resourceType": "Subscription"}).status == 422
+    assert interactions(declared["Subscription"]) == {"create", "read", "update", "delete"}
 
 
 def undeclared() -> Iterator[tuple[str, str, set[str]]]:

@@ -147,7 +147,7 @@ def test_the_published_dmp_submission(running: Running, shared_data: Path) -> No
     assert ins in json.dumps(bundle)
     system, _, value = ins.partition("|")
     _, patient = examples.patient(4)
-    patient["identifier"] = [{"system": system, "value": value}, {"system": examples.DOMAIN, "value": "dmp"}]
+    patient["identifier"] = [examples.national(system, value), {"system": examples.DOMAIN, "value": "dmp"}]
     hospital, practice = running.client("hospital-a"), running.client("practice")
     registered = hospital.request("PUT", f"Patient?identifier={examples.DOMAIN}|dmp", json=patient)
     assert registered.status_code == 201, registered.text

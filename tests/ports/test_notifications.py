@@ -29,7 +29,7 @@ from passerelle.aws.notifications import (
     subscription_to_item,
 )
 from passerelle.aws.patients import DynamoPatientIndex
-from passerelle.consents.model import Policy, RecordStatus
+from passerelle.consents.model import RecordStatus
 from passerelle.directory.model import Role
 from passerelle.errors import NotFound, Stale, Unavailable
 from passerelle.events import Event, EventName
@@ -38,6 +38,7 @@ from passerelle.notifications.delivery import Deliverer, longest_pause_seconds
 from passerelle.notifications.dispatch import Dispatcher
 from passerelle.notifications.model import (
     MAX_DELIVERY_ATTEMPTS,
+    Channel,
     Content,
     Filter,
     Interest,
@@ -46,12 +47,14 @@ from passerelle.notifications.model import (
     Subscription,
     SubscriptionCreation,
     SubscriptionDeletion,
+    SubscriptionRevision,
     SubscriptionStatus,
     UndeliveredError,
 )
 from passerelle.notifications.ports import NotificationPorts
 from passerelle.patients.model import Person, PersonChange
 from tests.notifications import client, notifications_on_moto, register
+from tests.people import decided, person_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY, OTHER = "7q2k9c4m1xw8z0ab", "0123456789abcdef"
@@ -119,6 +122,16 @@ def render(subscription: Subscription, kind: NotificationKind, entries: Any, tot
     return json.dumps([kind, total, *told]).encode()
 
 
+class Feed:
+    """`ports.PatientFeed`: a query names the versions that meet it, a message says what it was asked for."""
+
+    def meets(self, query: str, event: Event, owner: Caller, person: Person) -> bool:
+        return str(event.version) in query.split(",")
+
+    def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
+        return f"{event.reference} of {person.key}".encode()
+
+
 @dataclass
 class Exchange:
     dynamodb: DynamoDb
@@ -155,7 +168,7 @@ class Exchange:
         )
 
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.ports)
+        return Dispatcher(self.ports, feed=Feed)
 
     def deliverer(self) -> Deliverer:
         return Deliverer(
@@ -163,6 +176,7 @@ class Exchange:
             webhooks=self.network,
             trail=self.trail,
             render=render,
+            feed=Feed,
             spread=lambda low, high: low,
         )
 
@@ -205,12 +219,7 @@ def exchange() -> Iterator[Exchange]:
             queue_url=url,
         )
         register("practice", str(SCOPES))
-        person = Person(
-            key="p",
-            members=(KEY, OTHER),
-            policy=Policy(status=RecordStatus.OPEN, since=NOON),
-            revision=1,
-        )
+        person = person_of(KEY, OTHER, key="p", since=NOON)
         exchange.store(PersonChange(before=None, after=person))
         yield exchange
 
@@ -218,8 +227,7 @@ def exchange() -> Iterator[Exchange]:
 def close_record(exchange: Exchange) -> None:
     before = exchange.people.find_person(KEY)
     assert before is not None
-    policy = Policy(status=RecordStatus.CLOSED, since=NOON)
-    exchange.store(PersonChange(before=before, after=replace(before, policy=policy, revision=2)))
+    exchange.store(PersonChange(before=before, after=decided(before, RecordStatus.CLOSED, since=NOON)))
 
 
 # --- storage ------------------------------------------------------------------------------------------------
@@ -233,11 +241,14 @@ def close_record(exchange: Exchange) -> None:
             subscription(patient=KEY, status="error"),
             content=Content.EMPTY,
             delivered=41,
+            channel=Channel.MESSAGE,
+            payload="application/fhir+xml",
+            error="the endpoint did not acknowledge: timeout",
             interest=Interest(
                 subscription="sub",
                 owner=replace(OWNER, professional="8123"),
                 topic="anything-changed",
-                filter=Filter(patient=KEY, type="List", author="x"),
+                filter=Filter(patient=KEY, type="List", author="x", reference="List/1", query="a=b"),
                 since=NOON,
                 until=NOON + timedelta(days=1),
             ),
@@ -275,6 +286,33 @@ def test_a_status_changes_once_per_version(exchange: Exchange) -> None:
     assert current == replace(created, status=SubscriptionStatus.ACTIVE, version=2, at=NOON + timedelta(seconds=1))
     with pytest.raises(Stale):
         exchange.subscriptions.set_status(created, SubscriptionStatus.ERROR, NOON)
+
+
+def test_a_revision_replaces_all_but_what_was_delivered(exchange: Exchange) -> None:
+    created = subscription(patient=KEY)
+    exchange.store(SubscriptionCreation(subscription=created))
+    exchange.subscriptions.acknowledge(created, 1)
+    revised = replace(created, version=2, endpoint="https://other.example/", headers=(), body=b"{}")
+    exchange.store(SubscriptionRevision(before=created, after=revised))
+    assert exchange.subscriptions.find("sub") == replace(revised, delivered=1)
+    with pytest.raises(Stale):
+        exchange.store(SubscriptionRevision(before=created, after=replace(revised, headers=(("a", "b"),))))
+    with pytest.raises(Stale):
+        exchange.subscriptions.set_status(created, SubscriptionStatus.ERROR, NOON)
+
+
+def test_one_that_is_off_is_in_no_index_until_it_starts_again(exchange: Exchange) -> None:
+    created = subscription(patient=KEY)
+    exchange.store(SubscriptionCreation(subscription=created))
+    off = replace(created, version=2, status=SubscriptionStatus.OFF)
+    exchange.store(SubscriptionRevision(before=created, after=off))
+    assert exchange.subscriptions.interests(["document-changed"], [KEY]) == []
+    exchange.dispatcher().dispatch(event(1), NOON)
+    assert exchange.log.last_number("sub") == 0
+    later = replace(created.interest, since=NOON)
+    again = replace(off, version=3, status=SubscriptionStatus.REQUESTED, interest=later)
+    exchange.store(SubscriptionRevision(before=off, after=again))
+    assert exchange.subscriptions.interests(["document-changed"], [KEY]) == [later]
 
 
 def test_numbers_are_contiguous_and_an_event_has_one(exchange: Exchange) -> None:
@@ -378,6 +416,17 @@ def test_an_order_given_twice_is_queued_once_and_comes_back_when_postponed(excha
     assert [name for name, _, _ in exchange.orders()] == [orders[0][0]]
 
 
+def test_an_order_of_a_restart_is_another_order(exchange: Exchange) -> None:
+    for restart in (None, 3, 3, 4):
+        exchange.deliveries.order("sub", 0, restart=restart)
+    numbers = []
+    while messages := exchange.receive():
+        for message in messages:
+            numbers.append(json.loads(message["Body"])["number"])
+            exchange.sqs.delete_message(QueueUrl=exchange.queue_url, ReceiptHandle=message["ReceiptHandle"])
+    assert numbers == [0, 0, 0]
+
+
 # --- dispatch -----------------------------------------------------------------------------------------------
 
 
@@ -400,19 +449,30 @@ def test_what_may_not_be_seen_is_not_numbered(exchange: Exchange) -> None:
     assert exchange.log.last_number("sub") == 1
 
 
+def test_a_query_is_asked_of_who_may_learn_only(exchange: Exchange) -> None:
+    created = subscription()
+    wanted = replace(created.interest, filter=Filter(query="2,3"))
+    exchange.store(SubscriptionCreation(subscription=replace(created, interest=wanted)))
+    for version in (1, 2):
+        exchange.dispatcher().dispatch(event(version), NOON)
+    close_record(exchange)
+    exchange.dispatcher().dispatch(event(3), NOON)
+    assert [entry.event for entry in exchange.log.between("sub", 1, 9)] == [event(2)]
+
+
 def test_the_failure_of_one_subscription_is_not_the_others(exchange: Exchange) -> None:
     for name in ("first", "second", "third"):
         exchange.store(SubscriptionCreation(subscription=subscription(name)))
 
     class FailsForOne(SqsDeliveries):
-        def order(self, subscription: str, number: int) -> None:
+        def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
             if subscription == "first":
                 raise Unavailable()
             super().order(subscription, number)
 
     failing = FailsForOne(exchange.sqs, exchange.queue_url)
     with pytest.raises(Unavailable):
-        Dispatcher(replace(exchange.ports, deliveries=failing)).dispatch(event(1), NOON)
+        Dispatcher(replace(exchange.ports, deliveries=failing), feed=Feed).dispatch(event(1), NOON)
     assert {name for name, _, _ in exchange.orders()} == {"second", "third"}
     exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
     assert {(name, number) for name, number, _ in exchange.orders()} == {("first", 1)}
@@ -424,7 +484,7 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
     chance = random.Random(seed)
 
     class Crashing(SqsDeliveries):
-        def order(self, subscription: str, number: int) -> None:
+        def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
             where = chance.random()
             if where < 0.2:
                 raise Unavailable()
@@ -434,7 +494,7 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
 
     exchange.store(SubscriptionCreation(subscription=subscription()))
     crashing = Crashing(exchange.sqs, exchange.queue_url)
-    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing))
+    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing), feed=Feed)
     waiting = [event(version) for version in range(1, 11)]
     while waiting:
         coming = waiting.pop(chance.randrange(len(waiting)))
@@ -545,6 +605,48 @@ def test_rights_are_checked_again_at_delivery(exchange: Exchange) -> None:
     exchange.deliverer().deliver("sub", 2, attempt=1, receipt=receipt, at=NOON)
     assert status(exchange) == "off"
     assert len(sent(exchange)) == 1
+
+
+def feed(exchange: Exchange, *, status: str = "active") -> str:
+    """A subscription to the patient feed with one event in its log; the receipt of an order for it."""
+    exchange.store(SubscriptionCreation(subscription=replace(subscription(status=status), channel=Channel.MESSAGE)))
+    exchange.log.append("sub", event(1))
+    exchange.deliveries.order("sub", 1)
+    ((_, _, receipt),) = exchange.orders()
+    return receipt
+
+
+def test_a_feed_has_no_handshake_and_is_told_in_messages(exchange: Exchange) -> None:
+    receipt = feed(exchange, status="requested")
+    exchange.deliverer().deliver("sub", 0, attempt=1, receipt=receipt, at=NOON)
+    assert (sent(exchange), status(exchange)) == ([], "active")
+    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
+    assert sent(exchange) == [f"sub.1 {event(1).reference} of p"]
+    around = timedelta(hours=1)
+    (record,) = exchange.trail.of_patient(KEY, since=NOON - around, until=NOON + around, limit=10)
+    assert (record.name, record.references[0]) == ("notification", event(1).reference)
+
+
+def test_what_a_feed_may_no_longer_tell_is_not_sent(exchange: Exchange) -> None:
+    receipt = feed(exchange)
+    close_record(exchange)
+    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
+    assert sent(exchange) == []
+    found = exchange.subscriptions.find("sub")
+    assert found is not None
+    assert found.delivered == 1
+    around = timedelta(hours=1)
+    assert list(exchange.trail.of_patient(KEY, since=NOON - around, until=NOON + around, limit=10)) == []
+
+
+def test_an_error_says_what_the_endpoint_did(exchange: Exchange) -> None:
+    receipt = feed(exchange)
+    exchange.network.failing["https://sub.example/"] = 1
+    with pytest.raises(UndeliveredError):
+        exchange.deliverer().deliver("sub", 1, attempt=MAX_DELIVERY_ATTEMPTS, receipt=receipt, at=NOON)
+    found = exchange.subscriptions.find("sub")
+    assert found is not None
+    assert (found.status, found.error) == ("error", "the endpoint did not acknowledge: status 503")
 
 
 def test_no_reference_leaves_before_its_audit_record_is_stored(exchange: Exchange) -> None:

@@ -20,6 +20,7 @@ from passerelle.records.model import Condition, Draft, ResourceKey, Subject
 from passerelle.records.ports import Scan
 from passerelle.records.service import RecordService, Written
 from tests import record
+from tests.people import decided
 from tests.record import AT, commit, condition, draft, observation, request, version
 
 
@@ -228,8 +229,7 @@ def test_an_id_that_is_taken_tells_a_stranger_nothing(service: RecordService, pa
     closed = record.person()
     hidden = f"hidden-{patient}"
     service.update(request(), observation(closed.members[0]), hidden, if_match=None)
-    policy = replace(closed.policy, status=RecordStatus.CLOSED)
-    commit(PersonChange(before=closed, after=replace(closed, policy=policy, revision=2)))
+    commit(PersonChange(before=closed, after=decided(closed, RecordStatus.CLOSED)))
     with pytest.raises(NotFound):
         service.update(request(), observation(patient), hidden, if_match=None)
     with pytest.raises(Unprocessable):  # visible, but of another person

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passerelle.patients.names import normalised
+from passerelle.matching.names import normalised
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from passerelle.access import Caller, Scopes
 from passerelle.authorization.model import Client
-from passerelle.consents.model import Policy, RecordStatus
+from passerelle.consents.model import RecordStatus
 from passerelle.directory.model import Role
 from passerelle.errors import Unprocessable
 from passerelle.events import Event, EventName
@@ -17,6 +17,7 @@ from passerelle.notifications.audience import (
     TOPIC_ROOT,
     TOPICS,
     concerns,
+    feed_filter_of,
     filter_of,
     may_learn,
     topic_named,
@@ -24,6 +25,7 @@ from passerelle.notifications.audience import (
 )
 from passerelle.notifications.model import Filter, Interest
 from passerelle.patients.model import Person
+from tests.people import person_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY, OTHER = "7q2k9c4m1xw8z0ab", "0123456789abcdef"
@@ -44,12 +46,14 @@ INTEREST = Interest(
 
 
 def person(status: RecordStatus = RecordStatus.OPEN) -> Person:
-    return Person(key="p", members=(KEY, OTHER), policy=Policy(status=status, since=NOON), revision=1)
+    return person_of(KEY, OTHER, key="p", status=status, since=NOON)
 
 
 def test_every_event_has_a_topic_of_its_own_and_the_one_of_all() -> None:
     for name in EventName:
-        assert topics_of(replace(EVENT, name=name)) == [name.value, "anything-changed"]
+        is_of_feed = name in (EventName.IDENTITY_CHANGED, EventName.LINKS_CHANGED)
+        feed = ["patient-feed"] if is_of_feed else []
+        assert topics_of(replace(EVENT, name=name)) == [name.value, *feed, "anything-changed"]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,39 @@ def test_a_filter_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("criteria", "expected"),
+    [
+        ([], Filter()),
+        ([("_id", KEY)], Filter(patient=KEY, reference=f"Patient/{KEY}")),
+        ([("organization", "1")], Filter(query="organization=1")),
+        ([("identifier", "urn:oid:2.999|1 é")], Filter(query="identifier=urn%3Aoid%3A2.999%7C1+%C3%A9")),
+    ],
+)
+def test_93_5_the_criteria_of_a_feed(criteria: list[tuple[str, str]], expected: Filter) -> None:
+    assert feed_filter_of(criteria) == expected
+
+
+@pytest.mark.parametrize(
+    ("criteria", "code"),
+    [
+        ([("family", "x")], "not-supported"),
+        ([("identifier:not", "x")], "not-supported"),
+        ([("_id", KEY), ("_id", KEY)], "not-supported"),
+        ([("_id", "255069900000101")], "value"),  # nothing of a caller's becomes a key
+    ],
+)
+def test_93_5_other_criteria(criteria: list[tuple[str, str]], code: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        feed_filter_of(criteria)
+    assert refused.value.issues[0].code == code
+
+
+@pytest.mark.parametrize(
     ("wanted", "expected"),
     [
         (Filter(), True),
+        (Filter(patient=KEY, reference=EVENT.reference), True),
+        (Filter(patient=KEY, reference=f"Patient/{KEY}"), False),
         (Filter(patient=KEY), True),
         (Filter(patient=OTHER), True),  # another source record of the same person
         (Filter(patient="zzzzzzzzzzzzzzzz"), False),
@@ -139,6 +173,13 @@ WITHOUT_READ = Scopes.parse("system/Subscription.crd system/Observation.rs")
 )
 def test_rights_that_are_not_there_or_no_longer(owner: Caller, client: Client | None, whose: Person | None) -> None:
     assert not may_learn(owner, client, EVENT, whose)
+
+
+def test_the_scope_of_the_feed_subscribes_and_reads_patients() -> None:
+    scopes = Scopes.parse("ITI-94")
+    changed = replace(EVENT, name=EventName.IDENTITY_CHANGED, reference=f"Patient/{KEY}")
+    assert may_learn(replace(OWNER, scopes=scopes), replace(CLIENT, scopes=scopes), changed, person())
+    assert not may_learn(replace(OWNER, scopes=scopes), replace(CLIENT, scopes=scopes), EVENT, person())
 
 
 def test_the_scope_of_a_transaction_reads_too() -> None:

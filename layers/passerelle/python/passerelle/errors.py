@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Issue:
 
 
 class PasserelleError(Exception):
-    """Base of every expected failure; carries one issue or several."""
+    """Base of every expected failure; carries one issue or several, of one severity."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -61,6 +61,7 @@ class PasserelleError(Exception):
         details: Coding | None = None,
         issues: Iterable[Issue] = (),
         headers: dict[str, str] | None = None,
+        severity: Literal["error", "warning"] = "error",
     ) -> None:
         self.issues = tuple(issues) or (
             Issue(
@@ -71,6 +72,7 @@ class PasserelleError(Exception):
             ),
         )
         self.headers = headers or {}
+        self.severity = severity
         super().__init__("; ".join(issue.diagnostics for issue in self.issues))
 
 

@@ -15,6 +15,7 @@ class EventName(StrEnum):
     """Kinds of event; the EventBridge detail-type."""
 
     IDENTITY_CHANGED = "identity-changed"
+    LINKS_CHANGED = "links-changed"  # a source record belongs to another person, or its person to more records
     DOCUMENT_CHANGED = "document-changed"
     RECORD_CHANGED = "record-changed"
     PRESCRIPTION_CHANGED = "prescription-changed"
@@ -22,7 +23,10 @@ class EventName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """`reference` (`Type/id`) reached `version`; `patient` is the opaque key of the record it belongs to."""
+    """`reference` (`Type/id`) reached `version`; `patient` is the opaque key of the record it belongs to.
+
+    `occurrence` is a ulid that tells facts apart which leave the version as it was.
+    """
 
     name: EventName
     reference: str
@@ -30,7 +34,9 @@ class Event:
     at: datetime
     author: str  # client id of the system that made the change
     patient: str | None = None
+    occurrence: str | None = None
 
     @property
     def id(self) -> str:
-        return f"{self.reference}/_history/{self.version}"
+        version = f"{self.reference}/_history/{self.version}"
+        return f"{version}#{self.occurrence}" if self.occurrence else version

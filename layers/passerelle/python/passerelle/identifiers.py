@@ -69,6 +69,10 @@ class Blinder:
         digest = hmac.new(self._key, f"{namespace}\x00{value}".encode(), hashlib.sha256)
         return digest.hexdigest()[:32]
 
+    def subkey(self, purpose: str) -> bytes:
+        """A key of 256 bits for another purpose, which tells nothing of this one."""
+        return hmac.new(self._key, b"subkey\x00" + purpose.encode(), hashlib.sha256).digest()
+
     def sign(self, message: bytes) -> bytes:
         """A 128-bit authentication code, for what leaves the server and comes back (page links)."""
         return hmac.new(self._key, b"sign\x00" + message, hashlib.sha256).digest()[:16]

@@ -37,14 +37,23 @@ if TYPE_CHECKING:
     from passerelle.aws.records import DynamoRecordStore
     from passerelle.documents.service import DocumentService
     from passerelle.events import Event
+    from passerelle.fhir.disclosure import Disclosure
+    from passerelle.fhir.patient import FhirPatientStore
+    from passerelle.fhir.patient_feed import FhirPatientFeed
     from passerelle.fhir.transaction import TransactionService
     from passerelle.notifications.delivery import Deliverer
     from passerelle.notifications.dispatch import Dispatcher
     from passerelle.notifications.ports import NotificationPorts
     from passerelle.notifications.service import SubscriptionService
     from passerelle.patients.identity import IdentityScheme
+    from passerelle.patients.insi import NationalIdentityService
+    from passerelle.patients.reading import PatientReader
+    from passerelle.patients.registration import Registrar
+    from passerelle.patients.resolution import Resolver
     from passerelle.patients.service import PatientService
+    from passerelle.patients.stewardship import StewardService
     from passerelle.prescriptions.service import PrescriptionService
+    from passerelle.records.cursors import Cursors
     from passerelle.records.gate import Gate
     from passerelle.records.history import RecordHistory
     from passerelle.records.searching import RecordSearch
@@ -162,16 +171,78 @@ def record_store() -> DynamoRecordStore:
 
 @cache
 def patient_service() -> PatientService:
-    from passerelle.fhir.patient import FhirPatientStore
     from passerelle.patients.service import PatientService
 
     return PatientService(
         index=patient_index(),
-        store=FhirPatientStore(record_store(), identity_scheme(), in_parallel),
+        store=patient_store(),
+        domains=clients(),
         journal=journal(),
-        national_identifier=identity_scheme().national_identifier,
+        registrar=registrar(),
+        resolver=resolver(),
+        national_systems=identity_scheme().systems,
+        national_identities=national_identities(),
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+    )
+
+
+@cache
+def patient_reader() -> PatientReader:
+    from passerelle.patients.reading import PatientReader
+
+    return PatientReader(index=patient_index(), store=patient_store(), in_parallel=in_parallel)
+
+
+@cache
+def patient_store() -> FhirPatientStore:
+    from passerelle.fhir.patient import FhirPatientStore
+
+    return FhirPatientStore(record_store(), identity_scheme(), in_parallel)
+
+
+@cache
+def resolver() -> Resolver:
+    from passerelle.matching.scoring import Model
+    from passerelle.patients.resolution import Resolver
+
+    return Resolver(index=patient_index(), model=Model.load, in_parallel=in_parallel)
+
+
+@cache
+def registrar() -> Registrar:
+    from passerelle.patients.registration import Registrar
+
+    return Registrar(
+        index=patient_index(),
+        reviews=patient_index(),
+        store=patient_store(),
+        resolver=resolver(),
         in_parallel=in_parallel,
     )
+
+
+@cache
+def steward_service() -> StewardService:
+    from passerelle.patients.stewardship import StewardService
+
+    return StewardService(
+        index=patient_index(),
+        reviews=patient_index(),
+        store=patient_store(),
+        journal=journal(),
+        registrar=registrar(),
+        resolver=resolver(),
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+    )
+
+
+@cache
+def national_identities() -> NationalIdentityService:
+    from passerelle.patients.insi import national_identity_service
+
+    return national_identity_service(environment().stage)
 
 
 @cache
@@ -232,12 +303,20 @@ def transaction_service() -> TransactionService:
     )
 
 
+@cache
+def disclosure() -> Disclosure:
+    from passerelle.fhir.disclosure import Disclosure
+
+    return Disclosure(identity_scheme())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpWiring:
-    """What every HTTP function has."""
+    """What every HTTP function has; `disclosure` is made for the first answer with a Patient in it."""
 
     trail: DynamoAuditTrail
     now: Callable[[], datetime] = now
+    disclosure: Callable[[], Disclosure] = disclosure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +345,16 @@ def directory() -> RecordWiring:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientsWiring(RecordWiring):
     patients: PatientService
+    stewards: StewardService
     scheme: IdentityScheme
+    cursors: Cursors
+
+
+@cache
+def cursors() -> Cursors:
+    from passerelle.records.cursors import Cursors
+
+    return Cursors(blinder())
 
 
 @cache
@@ -274,7 +362,13 @@ def patients() -> PatientsWiring:
     from passerelle.fhir.validation import prepare
 
     prepare("Patient")
-    return PatientsWiring(**_record(), patients=patient_service(), scheme=identity_scheme())
+    return PatientsWiring(
+        **_record(),
+        patients=patient_service(),
+        stewards=steward_service(),
+        scheme=identity_scheme(),
+        cursors=cursors(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +397,9 @@ def records() -> RecordsWiring:
     return RecordsWiring(
         **_record(),
         patients=patient_service(),
+        stewards=steward_service(),
         scheme=identity_scheme(),
+        cursors=cursors(),
         documents=document_service(),
         transactions=transaction_service(),
     )
@@ -380,6 +476,13 @@ def notification_ports() -> NotificationPorts:
     )
 
 
+@cache
+def patient_feed() -> FhirPatientFeed:
+    from passerelle.fhir.patient_feed import FhirPatientFeed
+
+    return FhirPatientFeed(patient_store())
+
+
 def allows_loopback() -> bool:
     """Whether a webhook may be on this machine: on a desk, never in Lambda, whose own API is there."""
     return environment().stage == "dev" and "AWS_LAMBDA_RUNTIME_API" not in os.environ
@@ -424,7 +527,7 @@ def dispatch() -> DispatchWiring:
     from passerelle.aws.notifications import envelope_event
     from passerelle.notifications.dispatch import Dispatcher
 
-    return DispatchWiring(dispatcher=Dispatcher(notification_ports()), event_of=envelope_event)
+    return DispatchWiring(dispatcher=Dispatcher(notification_ports(), feed=patient_feed), event_of=envelope_event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,6 +548,7 @@ def deliver() -> DeliverWiring:
             webhooks=HttpWebhooks(allow_loopback=allows_loopback()),
             trail=trail(),
             render=render_notification,
+            feed=patient_feed,
         )
     )
 
@@ -482,7 +586,7 @@ def prescriptions() -> PrescriptionsWiring:
         prescriptions=prescription_store(),
         journal=journal(),
         record=FhirClinicalRecord(),
-        people=patient_service(),
+        people=patient_reader(),
         keys=BoundKeys(clients=clients()),
     )
     return PrescriptionsWiring(**_record(), prescriptions=service)

@@ -25,7 +25,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from aws_lambda_powertools import Logger
@@ -47,6 +47,7 @@ from passerelle.audit.ports import AuditTrail
 from passerelle.errors import (
     Fault,
     Invalid,
+    Issue,
     NotAcceptable,
     PasserelleError,
     TooLarge,
@@ -58,6 +59,9 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.elements import Part
 from passerelle.fhir.outcome import render_outcome, success
 from passerelle.identifiers import PATIENT_KEY
+
+if TYPE_CHECKING:
+    from passerelle.fhir.disclosure import Disclosure
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 FORM = "application/x-www-form-urlencoded"
@@ -76,16 +80,25 @@ class Wired(Protocol):
     @property
     def now(self) -> Callable[[], datetime]: ...
 
+    @property
+    def disclosure(self) -> Callable[[], Disclosure]: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """An answer. `body` is a resource, as a dict or stored JSON, or None; with a `content_type`, bytes of that type."""
+    """An answer. `body` is a resource, as a dict or stored JSON, or None; with a `content_type`, bytes of that type.
+
+    `is_disclosed` says that whatever a Patient in it does not tell this caller was left out by the handler. `warnings`
+    are told to a client that wants an OperationOutcome.
+    """
 
     body: Mapping[str, Any] | bytes | None
     touched: Touched
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str | None = None
+    is_disclosed: bool = False
+    warnings: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +324,7 @@ class FhirApp:
         try:
             _authorise(route, request.caller)
             _check(route, call)
-            reply = _preferred(route, call, route.handler(call, wired))
+            reply = _disclosed(route, call, _preferred(route, call, route.handler(call, wired)), wired)
             touched, refusal = reply.touched, None
         except PasserelleError as error:
             self._report(error, request.request_id)
@@ -426,8 +439,23 @@ def _preferred(route: Route, call: Call, reply: Reply) -> Reply:
         if call.returns == "minimal":
             return replace(reply, body=None)
         if call.returns == "operationoutcome":
-            return replace(reply, body=success("stored"))
+            return replace(reply, body=success("stored", reply.warnings))
     return reply
+
+
+def _disclosed(route: Route, call: Call, reply: Reply, wired: Wired) -> Reply:
+    """The reply without what a Patient in it, wherever it stands, does not tell this caller (contract INS-12)."""
+    body = reply.body
+    if body is None or reply.is_disclosed or reply.content_type is not None or not _may_hold_a_patient(body):
+        return reply
+    shown = wired.disclosure().of(body, call.request.caller, is_past=route.name == "vread")
+    return replace(reply, body=shown)
+
+
+def _may_hold_a_patient(body: Mapping[str, Any] | bytes) -> bool:
+    if isinstance(body, bytes):
+        return b'"Patient"' in body
+    return body.get("resourceType") in ("Patient", "Bundle", "Parameters")
 
 
 def _is_known(sent: Mapping[str, str], current: Mapping[str, str]) -> bool:

@@ -49,7 +49,8 @@ def serve_bundles(app: FhirApp, *, entries: FhirApp) -> None:
             answers = [answering.served(entry, number) for number, entry in enumerate(parsed)]
             # Each entry is recorded by itself; without any, the request is.
             touched = COMMITTED if parsed else Touched()
-            return Reply(body=transaction_response(answers, kind="batch-response"), touched=touched)
+            body = transaction_response(answers, kind="batch-response")
+            return Reply(body=body, touched=touched, is_disclosed=True)  # each entry was, by itself
         _authorise_reads(call, entries, parsed)
         changes = [entry for entry in parsed if entry.method != "GET"]
         done = wired.transactions.execute(call.request, changes, submission_level(call.resource))

@@ -38,7 +38,7 @@ ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type (RFC 9068), not a secr
 
 SCOPES_SUPPORTED = (
     "system/*.cruds",
-    *("ITI-65", "ITI-66", "ITI-67", "ITI-68", "ITI-78", "ITI-81", "ITI-104", "TD0.2"),
+    *("ITI-65", "ITI-66", "ITI-67", "ITI-68", "ITI-78", "ITI-81", "ITI-93", "ITI-94", "ITI-104", "TD0.2"),
 )
 
 TOKEN_LIFE = timedelta(minutes=5)

@@ -56,14 +56,14 @@ class SqsDeliveries:
         self._client = client
         self._queue_url = queue_url
 
-    def order(self, subscription: str, number: int) -> None:
+    def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
         count("SendMessage")
         with aws_errors():
             self._client.send_message(
                 QueueUrl=self._queue_url,
                 MessageBody=json.dumps({"subscription": subscription, "number": number}),
                 MessageGroupId=subscription,
-                MessageDeduplicationId=f"{subscription}#{number}",
+                MessageDeduplicationId=f"{subscription}#{number}" + (f"#{restart}" if restart else ""),
             )
 
     def postpone(self, receipt: str, seconds: int) -> None:

@@ -1,6 +1,7 @@
 """Registered systems on DynamoDB.
 
     operations  C#<client id>                      C   client: rights, public keys, revoked tokens
+    operations  A#<identifier domain>              A   assigning authority: the organisation whose clients feed it
     operations  J#<client id>#<sha256 of the jti>  J   assertion seen: ttl when it expires
 
 One read gives all that a request needs of its client: the ids of revoked tokens are kept with it until the
@@ -14,14 +15,14 @@ from datetime import datetime
 
 from passerelle.access import Scopes
 from passerelle.authorization.model import Client, ReplayedAssertionError
-from passerelle.aws.dynamodb import DynamoDb, Item, put, update
+from passerelle.aws.dynamodb import DynamoDb, Item, put, put_if, update
 from passerelle.aws.journal import TableNames
 from passerelle.directory.model import Role
 from passerelle.errors import Conflict, NotFound
 
 
 class DynamoClients:
-    """`authorization.ports.Clients`, and the registration of clients."""
+    """`authorization.ports.Clients`, `patients.ports.Domains`, and the registration of clients."""
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
@@ -32,8 +33,19 @@ class DynamoClients:
         return client_from_item(item) if item else None
 
     def register(self, client: Client) -> None:
-        """Add a client, or replace its registration."""
-        self._dynamodb.write(put(self._table, client_to_item(client)))
+        """Add a client, or replace its registration; raises Conflict if another organisation feeds its domain."""
+        actions = [put(self._table, client_to_item(client))]
+        if client.domain:
+            authority = {"PK": f"A#{client.domain}", "SK": "A", "organisation": client.organisation}
+            values = {":organisation": client.organisation}
+            condition = "attribute_not_exists(PK) OR organisation = :organisation"
+            actions.append(put_if(self._table, authority, condition, values, _claimed))
+        self._dynamodb.transact(actions)
+
+    def find_authority(self, system: str) -> str | None:
+        """`patients.ports.Domains`"""
+        item = self._dynamodb.get(self._table, (f"A#{system}", "A"))
+        return item["organisation"] if item else None
 
     def deactivate(self, client_id: str) -> None:
         """Stop a client at once: no new token, and the tokens it holds are refused. Raises NotFound."""
@@ -73,6 +85,10 @@ class DynamoClients:
 
 def _replayed(_: Item) -> Exception:
     return ReplayedAssertionError("assertion used before")
+
+
+def _claimed(_: Item) -> Exception:
+    return Conflict("another organisation feeds this identifier domain")
 
 
 def _unknown(_: Item) -> Exception:

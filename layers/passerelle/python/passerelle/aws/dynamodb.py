@@ -276,6 +276,15 @@ def delete_if(
     return Action(table=table, kind="Delete", request=request, lost=lost)
 
 
+def check_absent(table: str, key: Key, lost: Callable[[Item], Exception]) -> Action:
+    """Nothing is written; the transaction holds only while there is no such item."""
+    request = {
+        "Key": to_attributes({"PK": key[0], "SK": key[1]}),
+        "ConditionExpression": "attribute_not_exists(PK)",
+    }
+    return Action(table=table, kind="ConditionCheck", request=request, lost=lost)
+
+
 class DynamoDb:
     """The calls that the adapters make. Thread-safe, as the client is."""
 

@@ -165,6 +165,7 @@ def event_to_map(event: Event) -> dict[str, Any]:
         "at": event.at.isoformat(),
         "author": event.author,
         "patient": event.patient,
+        **({"occurrence": event.occurrence} if event.occurrence else {}),
     }
 
 
@@ -176,4 +177,5 @@ def event_from_map(form: Mapping[str, Any]) -> Event:
         at=datetime.fromisoformat(form["at"]),
         author=form["author"],
         patient=form["patient"],
+        occurrence=form.get("occurrence"),
     )

@@ -24,6 +24,7 @@ from passerelle.errors import Busy, Fault, NotFound, Stale
 from passerelle.events import Event
 from passerelle.notifications.model import (
     LOG_KEPT,
+    Channel,
     Content,
     Filter,
     Interest,
@@ -31,6 +32,7 @@ from passerelle.notifications.model import (
     Subscription,
     SubscriptionCreation,
     SubscriptionDeletion,
+    SubscriptionRevision,
     SubscriptionStatus,
 )
 
@@ -64,19 +66,22 @@ class DynamoSubscriptions:
         pages = in_parallel(*(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys))
         return [interest_from_item(item) for items in pages for item in items]
 
-    def set_status(self, subscription: Subscription, status: SubscriptionStatus, at: datetime) -> None:
+    def set_status(
+        self, subscription: Subscription, status: SubscriptionStatus, at: datetime, *, error: str = ""
+    ) -> None:
         self._dynamodb.write(
             update(
                 self._table,
                 (f"S#{subscription.id}", "S"),
-                "SET #status = :status, #at = :at, version = :next",
+                "SET #status = :status, #at = :at, version = :next, #error = :error",
                 {
                     ":status": status.value,
+                    ":error": error,
                     ":at": at.isoformat(),
                     ":next": subscription.version + 1,
                     ":read": subscription.version,
                 },
-                names={"#status": "status", "#at": "at"},
+                names={"#status": "status", "#at": "at", "#error": "error"},
                 condition="version = :read",
                 lost=lambda _: Stale(),
             )
@@ -187,6 +192,27 @@ def _(change: SubscriptionCreation, tables: TableNames) -> Sequence[Action]:
 
 
 @actions_of.register
+def _(change: SubscriptionRevision, tables: TableNames) -> Sequence[Action]:
+    """`delivered` is left as it is: a delivery under way may be moving it."""
+    after = change.after
+    item = subscription_to_item(after)
+    names = [name for name in item if name not in ("PK", "SK", "delivered")]
+    revised = update(
+        tables.operations,
+        (item["PK"], item["SK"]),
+        f"SET {', '.join(f'#{name} = :{name}' for name in names)}",
+        {**{f":{name}": item[name] for name in names}, ":read": change.before.version},
+        names={f"#{name}": name for name in names},
+        condition="#version = :read",
+        lost=lambda _: Stale("the subscription was changed meanwhile: read it again"),
+    )
+    interest = interest_to_item(after.interest)
+    if after.status is SubscriptionStatus.OFF:
+        return [revised, delete(tables.operations, (interest["PK"], interest["SK"]))]
+    return [revised, put(tables.operations, interest)]
+
+
+@actions_of.register
 def _(change: SubscriptionDeletion, tables: TableNames) -> Sequence[Action]:
     subscription = change.subscription
     interest = interest_to_item(subscription.interest)
@@ -218,6 +244,9 @@ def subscription_to_item(subscription: Subscription) -> Item:
         "base_url": subscription.base_url,
         "delivered": subscription.delivered,
         "body": subscription.body,
+        "channel": subscription.channel.value,
+        "payload": subscription.payload,
+        "error": subscription.error,
     }
 
 
@@ -235,6 +264,9 @@ def subscription_from_item(item: Item) -> Subscription:
         base_url=item["base_url"],
         delivered=item["delivered"],
         body=item["body"],
+        channel=Channel(item["channel"]),
+        payload=item["payload"],
+        error=item["error"],
     )
 
 
@@ -265,6 +297,8 @@ def _interest_to_map(interest: Interest) -> dict[str, Any]:
         "patient": interest.filter.patient,
         "type": interest.filter.type,
         "author": interest.filter.author,
+        "reference": interest.filter.reference,
+        "query": interest.filter.query,
         "since": interest.since.isoformat(),
         "until": interest.until.isoformat() if interest.until else None,
     }
@@ -277,7 +311,7 @@ def _interest_from_map(form: Mapping[str, Any]) -> Interest:
         subscription=form["subscription"],
         owner=Caller(scopes=scopes, **owner),
         topic=form["topic"],
-        filter=Filter(patient=form["patient"], type=form["type"], author=form["author"]),
+        filter=Filter(**{name: form[name] for name in ("patient", "type", "author", "reference", "query")}),
         since=datetime.fromisoformat(form["since"]),
         until=datetime.fromisoformat(form["until"]) if form["until"] else None,
     )

@@ -4,33 +4,66 @@
     patients   K#<blind system|value>    P                       person that a qualified national identifier names
     patients   K#<blind system|value>    R#<patient key>         a record carries the identifier
     patients   D#<blind birth date>      <blind prefix>#<key>#n  a record, by birth date and the first letters of name n
-    patients   L#<person key>            LINKS                   members, policy, revision: the links of a person
+    patients   B#<blind block>           <slot>                  a record that may be the same person, sealed; or nobody
+    patients   S#<patient key>           PLACES                  the slots that a record holds
+    patients   S#<patient key>           H#<ulid>                what happened to the links of a record
+    patients   L#<person key>            LINKS                   records, links, revision of a person
     clinical   P#<patient key>           c#PERSON                the same, beside the record of each member
+    patients   Q#<patient key>           <patient key>           are two records one person? the review, by each of them
+    patients   W                         <status>#<ulid>         the same: the worklist, oldest first
 
 Keys hold blinded values only (`identifiers.Blinder`). The copy beside the record lets a search read consent and
 clinical entries in one round trip; it is replaced in the transaction that changes the links.
+
+Slots of a block are numbered and taken once (`attribute_not_exists`): a registration that looked into a block is
+Stale if another one entered it meanwhile, so that two registrations of one newcomer can never miss each other. The
+slot of a record that left stays taken for a day: numbers may not be given again while anybody looks at them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from passerelle.aws.dynamodb import Action, DynamoDb, Item, delete, put, put_if
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_absent, delete, delete_if, in_parallel, put, put_if
 from passerelle.aws.journal import TableNames, actions_of
+from passerelle.aws.sealing import Sealer
 from passerelle.consents.model import Policy, RecordStatus
 from passerelle.errors import Stale
 from passerelle.identifiers import Blinder
-from passerelle.patients.model import Person, PersonChange, SourceRecordChange, Traits
-from passerelle.patients.names import normalised
+from passerelle.matching.blocking import Block
+from passerelle.matching.record import MatchRecord
+from passerelle.patients.model import (
+    Blocked,
+    BlockPage,
+    Decision,
+    HistoryKind,
+    Identifier,
+    IdentityEvent,
+    Link,
+    Listing,
+    Member,
+    Person,
+    PersonChange,
+    Place,
+    Review,
+    ReviewChange,
+    ReviewStatus,
+    Rule,
+    SourceRecordChange,
+)
+from passerelle.patients.search import name_keys
 
 PREFIX_LETTERS = 3  # RNIV: birth date, then at most the first three letters of a name
+BLOCK_LIMIT = 100  # records of one block that are compared
+_LEFT_KEPT = timedelta(days=1)
 
 
 class DynamoPatientIndex:
-    """`patients.ports.PatientIndex`."""
+    """`patients.ports.PatientIndex` and `patients.ports.Reviews`."""
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
@@ -42,8 +75,10 @@ class DynamoPatientIndex:
 
     def find_by_identifier(self, system: str, value: str) -> Sequence[str]:
         pk = f"K#{_blind_identifier(self._tables.blinder(), system, value)}"
-        items = self._dynamodb.query_all(self._tables.patients, pk, prefix="R#")
-        return [item["SK"].removeprefix("R#") for item in items]
+        items = list(self._dynamodb.query_all(self._tables.patients, pk))
+        owners = [item["patient"] for item in items if item["SK"] == "O"]
+        carriers = [item["SK"].removeprefix("R#") for item in items if item["SK"].startswith("R#")]
+        return list(dict.fromkeys([*owners, *carriers]))
 
     def find_owner(self, system: str, value: str) -> str | None:
         return self._key_item(system, value, "O", "patient")
@@ -60,43 +95,204 @@ class DynamoPatientIndex:
         item = self._dynamodb.get(self._tables.patients, (f"L#{person}", "LINKS"))
         return person_from_item(item) if item else None
 
-    def find_by_birth_date(self, birth_date: date, family_prefix: str) -> Sequence[str]:
+    def find_by_birth_date(self, birth_date: date, name_prefix: str) -> Sequence[str]:
         blinder = self._tables.blinder()
         prefix = None
-        if len(family_prefix) >= PREFIX_LETTERS:
-            prefix = f"{_blind_prefix(blinder, family_prefix)}#"
+        if len(name_prefix) >= PREFIX_LETTERS:
+            prefix = f"{_blind_prefix(blinder, name_prefix)}#"
         items = self._dynamodb.query_all(
             self._tables.patients, f"D#{blinder.blind('birth-date', birth_date.isoformat())}", prefix=prefix
         )
-        return list(dict.fromkeys(i["patient"] for i in items if i["family"].startswith(family_prefix)))
+        return list(dict.fromkeys(i["patient"] for i in items if i["name"].startswith(name_prefix)))
+
+    def look_up(self, blocks: Sequence[Block], named: str | None) -> tuple[Sequence[BlockPage], Person | None]:
+        blinder = self._tables.blinder()
+        person, *pages = in_parallel(
+            partial(self._find_named, named),
+            *(partial(self._find_block, _blind_block(blinder, each)) for each in blocks),
+        )
+        return pages, person
+
+    def _find_named(self, blinded: str | None) -> Person | None:
+        if blinded is None:
+            return None
+        pointer = self._dynamodb.get(self._tables.patients, (f"K#{blinded}", "P"))
+        return self.find_links(pointer["person"]) if pointer else None
+
+    def _find_block(self, key: str) -> BlockPage:
+        items, _ = self._dynamodb.query(self._tables.patients, f"B#{key}", descending=True, limit=BLOCK_LIMIT + 1)
+        sealer = _sealer(self._tables)
+        entries = tuple(
+            Blocked(patient=item["patient"], record=MatchRecord.unpack(sealer.open(item["traits"], f"B#{key}")))
+            for item in items
+            if "patient" in item
+        )
+        latest = int(items[0]["SK"]) if items else 0
+        return BlockPage(place=Place(key=key, slot=latest + 1), entries=entries, is_full=len(items) > BLOCK_LIMIT)
+
+    def find_places(self, patient: str) -> Sequence[Place]:
+        item = self._dynamodb.get(self._tables.patients, (f"S#{patient}", "PLACES"))
+        return [Place(key=key, slot=slot) for key, slot in item["places"].items()] if item else []
+
+    def blinded(self, identifier: Identifier) -> str:
+        return _blind_identifier(self._tables.blinder(), *identifier)
+
+    # --- the worklist ---------------------------------------------------------------------------------------------
+
+    def find_review(self, review: str) -> Review | None:
+        keys = [("W", f"{status.value}#{review}") for status in ReviewStatus]
+        found = in_parallel(*(partial(self._dynamodb.get, self._tables.patients, key) for key in keys))
+        return next((_review_from_item(item) for item in found if item is not None), None)
+
+    def reviews_of(self, patient: str) -> Sequence[Review]:
+        return [_review_from_item(item) for item in self._dynamodb.query_all(self._tables.patients, f"Q#{patient}")]
+
+    def listed(self, status: ReviewStatus, *, count: int, after: str | None) -> tuple[Sequence[Review], str | None]:
+        items, last = self._dynamodb.query(
+            self._tables.patients,
+            "W",
+            prefix=f"{status.value}#",
+            limit=count,
+            start_after=f"{status.value}#{after}" if after else None,
+        )
+        return [_review_from_item(item) for item in items], last.partition("#")[2] if last else None
+
+    def history_of(self, patient: str) -> Sequence[IdentityEvent]:
+        items = self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix="H#")
+        return [_event_from_item(item) for item in items]
+
+
+# --- forms of items -----------------------------------------------------------------------------------------------
 
 
 def person_from_item(item: Item) -> Person:
-    policy = item["policy"]
     return Person(
         key=item["person"],
-        members=tuple(item["members"]),
-        policy=Policy(
-            status=RecordStatus(policy["status"]),
-            since=datetime.fromisoformat(policy["since"]),
-            closing_reason=policy.get("closing_reason"),
+        records=tuple(_member_from_item(each) for each in item["records"]),
+        links=tuple(
+            Link(
+                id=each["id"],
+                first=each["first"],
+                second=each["second"],
+                rule=Rule(each["rule"]),
+                at=datetime.fromisoformat(each["at"]),
+            )
+            for each in item["links"]
         ),
         revision=item["revision"],
     )
 
 
+def _member_from_item(item: Item) -> Member:
+    policy = item["policy"]
+    return Member(
+        patient=item["patient"],
+        origin=item["origin"],
+        since=datetime.fromisoformat(item["since"]),
+        policy=Policy(
+            status=RecordStatus(policy["status"]),
+            since=datetime.fromisoformat(policy["since"]),
+            closing_reason=policy.get("closing_reason"),
+        ),
+        qualified=item.get("qualified"),
+        identifiers=tuple((system, value) for system, value in item["identifiers"]),
+        is_barred=item.get("barred", False),
+        replaced_by=item.get("replaced_by"),
+        is_removed=item.get("removed", False),
+    )
+
+
 def person_attributes(person: Person) -> dict[str, Any]:
-    policy = person.policy
     return {
         "person": person.key,
-        "members": list(person.members),
+        "records": [_member_attributes(each) for each in person.records],
+        "links": [
+            {
+                "id": each.id,
+                "first": each.first,
+                "second": each.second,
+                "rule": each.rule.value,
+                "at": each.at.isoformat(),
+            }
+            for each in person.links
+        ],
+        "revision": person.revision,
+    }
+
+
+def _member_attributes(member: Member) -> dict[str, Any]:
+    policy = member.policy
+    return {
+        "patient": member.patient,
+        "origin": member.origin,
+        "since": member.since.isoformat(),
         "policy": {
             "status": policy.status.value,
             "since": policy.since.isoformat(),
             **({"closing_reason": policy.closing_reason} if policy.closing_reason else {}),
         },
-        "revision": person.revision,
+        "identifiers": [list(each) for each in member.identifiers],
+        **({"qualified": member.qualified} if member.qualified else {}),
+        **({"barred": True} if member.is_barred else {}),
+        **({"replaced_by": member.replaced_by} if member.replaced_by else {}),
+        **({"removed": True} if member.is_removed else {}),
     }
+
+
+def _review_attributes(review: Review) -> dict[str, Any]:
+    decision = review.decision
+    return {
+        "id": review.id,
+        "first": review.first,
+        "second": review.second,
+        "status": review.status.value,
+        "raised_at": review.raised_at.isoformat(),
+        "cause": review.cause,
+        "grade": review.grade,
+        "seen": json.dumps({"score": review.score, "evidence": review.evidence}, separators=(",", ":")),
+        **({"decision": _decision_attributes(decision)} if decision else {}),
+    }
+
+
+def _decision_attributes(decision: Decision) -> dict[str, Any]:
+    return {
+        "by": decision.by,
+        "at": decision.at.isoformat(),
+        "reason": decision.reason,
+        "professional": decision.professional,
+    }
+
+
+def _review_from_item(item: Item) -> Review:
+    seen = json.loads(item["seen"])
+    decision = item.get("decision")
+    return Review(
+        id=item["id"],
+        first=item["first"],
+        second=item["second"],
+        status=ReviewStatus(item["status"]),
+        score=seen["score"],
+        grade=item["grade"],
+        evidence=seen["evidence"],
+        raised_at=datetime.fromisoformat(item["raised_at"]),
+        cause=item["cause"],
+        decision=Decision(**{**decision, "at": datetime.fromisoformat(decision["at"])}) if decision else None,
+    )
+
+
+def _event_from_item(item: Item) -> IdentityEvent:
+    return IdentityEvent(
+        id=item["SK"].removeprefix("H#"),
+        patient=item["PK"].removeprefix("S#"),
+        kind=HistoryKind(item["kind"]),
+        rule=Rule(item["rule"]),
+        at=datetime.fromisoformat(item["at"]),
+        by=item["by"],
+        with_records=tuple(item["with"]),
+        professional=item["professional"],
+        reason=item["reason"],
+        evidence=json.loads(item["evidence"]),
+    )
 
 
 def _blind_identifier(blinder: Blinder, system: str, value: str) -> str:
@@ -105,6 +301,17 @@ def _blind_identifier(blinder: Blinder, system: str, value: str) -> str:
 
 def _blind_prefix(blinder: Blinder, name: str) -> str:
     return blinder.blind("name-prefix", name[:PREFIX_LETTERS])[:16]
+
+
+def _blind_block(blinder: Blinder, block: Block) -> str:
+    return blinder.blind(f"block-{block.namespace}", block.value)
+
+
+def _sealer(tables: TableNames) -> Sealer:
+    return Sealer(tables.blinder().subkey("match-records"))
+
+
+# --- how changes are stored ---------------------------------------------------------------------------------------
 
 
 def _overtaken(_: Item) -> Exception:
@@ -117,42 +324,123 @@ def _(change: PersonChange, tables: TableNames) -> Sequence[Action]:
     attributes = person_attributes(after)
     links = {"PK": f"L#{after.key}", "SK": "LINKS", **attributes}
     if change.before is None:
-        guarded = put(tables.patients, links, unless_exists=_overtaken)
+        actions = [put(tables.patients, links, unless_exists=_overtaken)]
     else:
         values = {":revision": change.before.revision}
-        guarded = put_if(tables.patients, links, "revision = :revision", values, _overtaken)
+        actions = [put_if(tables.patients, links, "revision = :revision", values, _overtaken)]
+    if change.takes_from is not None:
+        pointer = {"PK": f"K#{after.qualified}", "SK": "P", "person": after.key}
+        condition = "attribute_not_exists(PK) OR person = :before"
+        actions.append(put_if(tables.patients, pointer, condition, {":before": change.takes_from}, _overtaken))
+    if change.releases is not None:
+        pointer_key = (f"K#{change.releases}", "P")
+        actions.append(delete_if(tables.patients, pointer_key, "person = :key", {":key": after.key}, _overtaken))
     copies = [put(tables.clinical, {"PK": f"P#{m}", "SK": "c#PERSON", **attributes}) for m in after.members]
-    return [guarded, *copies]
+    return [*actions, *copies]
 
 
 @actions_of.register
 def _(change: SourceRecordChange, tables: TableNames) -> Sequence[Action]:
-    identifier_key = partial(_blind_identifier, tables.blinder())
     actions = []
     if change.domain_identifier:
-        owner = {"PK": f"K#{identifier_key(*change.domain_identifier)}", "SK": "O", "patient": change.patient}
-        actions.append(put(tables.patients, owner, unless_exists=_overtaken))
-    if change.national_identifier:
-        item = {"PK": f"K#{identifier_key(*change.national_identifier)}", "SK": "P", "person": change.person}
-        condition = "attribute_not_exists(PK) OR person = :person"
-        actions.append(put_if(tables.patients, item, condition, {":person": change.person}, _overtaken))
+        key = f"K#{_blind_identifier(tables.blinder(), *change.domain_identifier)}"
+        if change.after is None:
+            actions.append(delete_if(tables.patients, (key, "O"), "patient = :me", {":me": change.patient}, _overtaken))
+        else:
+            owner = {"PK": key, "SK": "O", "patient": change.patient}
+            actions.append(put(tables.patients, owner, unless_exists=_overtaken))
     wanted = _look_up_items(change.patient, change.after, tables.blinder())
-    stale = _look_up_items(change.patient, change.before, tables.blinder()) if change.before else {}
+    stale = _look_up_items(change.patient, change.before, tables.blinder())
     actions += [put(tables.patients, item) for key, item in wanted.items() if stale.get(key) != item]
     actions += [delete(tables.patients, key) for key in stale.keys() - wanted.keys()]
+    return [*actions, *_block_actions(change, tables)]
+
+
+def _block_actions(change: SourceRecordChange, tables: TableNames) -> list[Action]:
+    before, after = change.before, change.after
+    old = before.places if before else ()
+    new = after.places if after else ()
+    actions = []
+    if after is not None and old != new:
+        packed, sealer = after.record.pack(), _sealer(tables)
+        for place in new:
+            item = {**_slot(place), "patient": change.patient, "traits": sealer.seal(packed, f"B#{place.key}")}
+            actions.append(put(tables.patients, item, unless_exists=_overtaken))
+    nobody = {"ttl": int((change.at + _LEFT_KEPT).timestamp())}
+    for place in old if old != new else ():
+        left = {**_slot(place), **nobody}
+        actions.append(put_if(tables.patients, left, "patient = :me", {":me": change.patient}, _overtaken))
+    for place in change.looked_into:
+        slot = _slot(place)
+        actions.append(check_absent(tables.patients, (slot["PK"], slot["SK"]), _overtaken))
+    if old != new:
+        places: Item = {"PK": f"S#{change.patient}", "SK": "PLACES", "places": {each.key: each.slot for each in new}}
+        actions.append(put(tables.patients, places) if new else delete(tables.patients, (places["PK"], "PLACES")))
     return actions
 
 
-def _look_up_items(patient: str, traits: Traits, blinder: Blinder) -> dict[tuple[str, str], Item]:
-    items = [
+def _slot(place: Place) -> dict[str, str]:
+    return {"PK": f"B#{place.key}", "SK": f"{place.slot:09d}"}
+
+
+def _look_up_items(patient: str, listing: Listing | None, blinder: Blinder) -> dict[tuple[str, str], Item]:
+    if listing is None:
+        return {}
+    traits = listing.traits
+    items: list[Item] = [
         {"PK": f"K#{_blind_identifier(blinder, system, value)}", "SK": f"R#{patient}"}
         for system, value in traits.identifiers
+        if (system, value) != traits.national or traits.is_qualified
     ]
     if traits.birth_date:
         pk = f"D#{blinder.blind('birth-date', traits.birth_date.isoformat())}"
-        names = dict.fromkeys(normalised(name) for name in traits.family_names)
         items += [
-            {"PK": pk, "SK": f"{_blind_prefix(blinder, name)}#{patient}#{n}", "patient": patient, "family": name}
-            for n, name in enumerate(names)
+            {"PK": pk, "SK": f"{_blind_prefix(blinder, name)}#{patient}#{n}", "patient": patient, "name": name}
+            for n, name in enumerate(name_keys(traits))
         ]
     return {(item["PK"], item["SK"]): item for item in items}
+
+
+@actions_of.register
+def _(change: ReviewChange, tables: TableNames) -> Sequence[Action]:
+    before, after = change.before, change.after
+    attributes = _review_attributes(after)
+    actions = [put(tables.patients, {"PK": "W", "SK": f"{after.status.value}#{after.id}", **attributes})]
+    if before is not None and (before.status, before.id) != (after.status, after.id):
+        actions.append(delete(tables.patients, ("W", f"{before.status.value}#{before.id}")))
+    for patient in dict.fromkeys((after.first, after.second)):
+        item = {"PK": f"Q#{patient}", "SK": after.other(patient), **attributes}
+        if before is None:
+            actions.append(put(tables.patients, item, unless_exists=_overtaken))
+        else:
+            values = {":id": before.id, ":status": before.status.value}
+            names_status = "id = :id AND #s = :status"
+            actions.append(_put_named(tables.patients, item, names_status, values))
+    return actions
+
+
+def _put_named(table: str, item: Item, condition: str, values: Mapping[str, Any]) -> Action:
+    action = put_if(table, item, condition, values, _overtaken)
+    return Action(
+        table=table,
+        kind=action.kind,
+        request={**action.request, "ExpressionAttributeNames": {"#s": "status"}},  # a reserved word
+        lost=action.lost,
+    )
+
+
+@actions_of.register
+def _(change: IdentityEvent, tables: TableNames) -> Sequence[Action]:
+    item = {
+        "PK": f"S#{change.patient}",
+        "SK": f"H#{change.id}",
+        "kind": change.kind.value,
+        "rule": change.rule.value,
+        "at": change.at.isoformat(),
+        "by": change.by,
+        "professional": change.professional,
+        "with": list(change.with_records),
+        "reason": change.reason,
+        "evidence": json.dumps(change.evidence, separators=(",", ":")),
+    }
+    return [put(tables.patients, item)]

@@ -15,6 +15,7 @@ class Role(StrEnum):
     NURSE = "nurse"
     PATIENT = "patient"
     AUDITOR = "auditor"
+    IDENTITY_STEWARD = "identity-steward"  # cellule d'identitovigilance
 
 
 CARE_ROLES = frozenset({Role.HOSPITAL, Role.PRACTICE, Role.LABORATORY, Role.PHARMACY, Role.NURSE})

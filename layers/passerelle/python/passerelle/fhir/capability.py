@@ -17,8 +17,11 @@ RELEASED = "2026-11-22"
 _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition"
 # Operations that a guide defines; the others are the exchange's own.
 _DEFINED = {
+    ("Patient", "ihe-pix"): "https://profiles.ihe.net/ITI/PIXm/OperationDefinition/IHE.PIXm.pix",
+    ("Patient", "match"): "https://profiles.ihe.net/ITI/PDQm/OperationDefinition/PDQmMatch",
     ("Subscription", "events"): f"{_BACKPORT}/backport-subscription-events",
     ("Subscription", "status"): f"{_BACKPORT}/backport-subscription-status",
+    ("", "process-message"): "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message",
 }
 _OWN = "https://passerelle.example/OperationDefinition"
 _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
@@ -34,6 +37,14 @@ _INSTANTIATES: Mapping[str, Sequence[tuple[str, str]]] = {
     "https://profiles.ihe.net/ITI/PDQm/CapabilityStatement/IHE.PDQm.PatientDemographicsSupplierQuery": [
         ("Patient", "search-type"),
         ("Patient", "read"),
+    ],
+    "https://profiles.ihe.net/ITI/PDQm/CapabilityStatement/IHE.PDQm.PatientDemographicsSupplierMatch": [
+        ("Patient", "$match"),
+    ],
+    "https://profiles.ihe.net/ITI/PIXm/CapabilityStatement/IHE.PIXm.Manager": [
+        ("Patient", "$ihe-pix"),
+        ("Patient", "conditional-update"),
+        ("Patient", "conditional-delete"),
     ],
     "https://profiles.ihe.net/ITI/mCSD/CapabilityStatement/IHE.mCSD.Directory": [
         (kind, name)

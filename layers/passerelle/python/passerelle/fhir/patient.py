@@ -2,37 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from passerelle.access import Request
-from passerelle.errors import Invalid, Unprocessable
+from passerelle.errors import Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.identity import (
+    REPLACED_BY,
+    Content,
+    dated,
+    declaration_of,
+    strict_traits_of,
+    traits_of,
+    with_national,
+    with_status,
+    with_strict_traits,
+    with_survivor,
+    without_national,
+    without_undisclosed,
+)
 from passerelle.fhir.index import entry_of
-from passerelle.fhir.resource import identifiers_of, instant, read_identifiers, stamped
-from passerelle.fhir.search import parse_query
-from passerelle.patients.identity import IdentityScheme
-from passerelle.patients.model import Person, Traits
-from passerelle.patients.service import PatientSearch, StoredPatient
+from passerelle.fhir.resource import instant, stamped
+from passerelle.patients.identity import IdentityScheme, changed_strict_traits
+from passerelle.patients.insi import NationalIdentity
+from passerelle.patients.model import Identifier, Person, StoredPatient, Traits
 from passerelle.records.model import RecordVersion, ResourceKey, StoredVersion
 from passerelle.records.ports import RecordStore, Scan
 from passerelle.records.search import Query, matches
+
+__all__ = [
+    "FhirPatientDraft",
+    "FhirPatientStore",
+    "dmp_view",
+    "public_content",
+    "public_view",
+    "traits_of",
+]
 
 _DMP = "https://interop.esante.gouv.fr/ig/fhir/pdsm4dmp/StructureDefinition/"
 
 
 class FhirPatientDraft:
-    """`patients.service.PatientDraft` over a Patient that passed `validation.validate`."""
+    """`patients.service.PatientDraft` over a Patient that passed `validation.validate`.
 
-    def __init__(self, content: Mapping[str, Any], scheme: IdentityScheme) -> None:
+    Raises Unprocessable for an identity or a replacement that breaks a rule; what `is_stored` was checked before.
+    """
+
+    def __init__(
+        self, content: Content, scheme: IdentityScheme, *, base_url: str = "", is_stored: bool = False
+    ) -> None:
         self._content = content
-        self.status = identity_status(content, scheme)
-        self.traits = _traits(content, is_qualified=self.status == scheme.reliability["qualified"])
-        scheme.check(self.traits, status=self.status)
+        self._scheme = scheme
+        self._declared = declaration_of(content, scheme, base_url=base_url)
+        self._is_restated = False
+        if not is_stored:
+            scheme.check(self._declared)
+            _check_replacement(content, self.traits)
+
+    @property
+    def traits(self) -> Traits:
+        return self._declared.traits
+
+    @property
+    def warnings(self) -> tuple[Issue, ...]:
+        """What is stored, but looks wrong."""
+        return self._scheme.warnings(self._declared)
+
+    def revising(self, before: StoredPatient | None) -> FhirPatientDraft:
+        """What a source may make of the stored version: `before` is None for a new record.
+
+        Raises Forbidden when it would qualify the identity (INS-7). When a strict trait of a qualified identity
+        changes, the identity is no longer qualified, and its national identifier is set aside (INS-9).
+        """
+        if before is None:
+            return self
+        was, now, qualified = before.traits.status, self.traits.status, self._scheme.reliability["qualified"]
+        self._scheme.check_change(was, now, path=self._declared.status_path)
+        if was == now == qualified:
+            known = strict_traits_of(fhir_json.loads(before.body), self._scheme)
+            if changed_strict_traits(known, strict_traits_of(self._content, self._scheme)):
+                content = without_national(self._content, self._scheme)
+                return self._restated(content, str(self._scheme.reliability["lowered"]))
+        return self
+
+    def qualified(self, found: NationalIdentity) -> FhirPatientDraft:
+        """With the identifier and the strict traits that the national service has (INS-8)."""
+        content = with_national(self._content, found.identifier, self._scheme)
+        content = with_strict_traits(content, found.traits, self._scheme)
+        return self._restated(content, str(self._scheme.reliability["qualified"]))
+
+    def merged_into(self, survivor: Identifier | None, patient: str) -> FhirPatientDraft:
+        """Out of use, with a reference to the surviving record beside whatever named it."""
+        content = with_survivor({**self._content, "active": False}, patient, identifier=survivor)
+        draft = FhirPatientDraft(content, self._scheme, is_stored=True)
+        draft._is_restated = self._is_restated
+        return draft
+
+    def _restated(self, content: Content, status: str) -> FhirPatientDraft:
+        draft = FhirPatientDraft(with_status(content, status, self._scheme), self._scheme)
+        draft._is_restated = True
+        return draft
 
     def version_of(self, patient: str, version: int, request: Request, before: StoredPatient | None) -> RecordVersion:
         content = stamped(self._content, patient, version, request.at)
+        if self._is_restated:
+            content = dated(content, request.at, self._scheme)
         return RecordVersion(
             key=_key(patient),
             version=version,
@@ -50,42 +125,26 @@ def _key(patient: str) -> ResourceKey:
     return ResourceKey(type="Patient", id=patient, patient=patient)
 
 
-def _said(content: Mapping[str, Any]) -> dict[str, Any]:
+def _said(content: Content) -> dict[str, Any]:
     meta = {name: v for name, v in content.get("meta", {}).items() if name not in ("versionId", "lastUpdated")}
     return {**{name: v for name, v in content.items() if name not in ("id", "meta")}, "meta": meta}
 
 
-def identity_status(content: Mapping[str, Any], scheme: IdentityScheme) -> str:
-    """The reliability of the identity (INS-1): one code of the scheme; raises Unprocessable for any other."""
-    rules = scheme.reliability
-    codes = [
-        coding.get("code")
-        for extension in content.get("extension", [])
-        if extension.get("url") == rules["extension"]
-        for part in extension.get("extension", [])
-        if part.get("url") == rules["part"]
-        for coding in part.get("valueCodeableConcept", {}).get("coding", [part.get("valueCoding", {})])
-    ]
-    if not codes:
-        return str(rules["absent"])
-    if len(codes) > 1 or codes[0] not in rules["codes"]:
-        raise Unprocessable(
-            "the identity status is not one of the scheme's codes", code="code-invalid", expression="Patient.extension"
-        )
-    return str(codes[0])
-
-
-def _traits(content: Mapping[str, Any], *, is_qualified: bool) -> Traits:
-    names = content.get("name", [])
-    born = content.get("birthDate", "")
-    return Traits(
-        identifiers=identifiers_of(content),
-        family_names=tuple(name["family"] for name in names if "family" in name),
-        given_names=tuple(given for name in names for given in name.get("given", []) if given),
-        birth_date=date.fromisoformat(born) if len(born) == 10 else None,
-        gender=content.get("gender"),
-        is_qualified=is_qualified,
-    )
+def _check_replacement(content: Content, traits: Traits) -> None:
+    """Raise Unprocessable for a merge that makes no sense (contract 104-5); the service knows the rest."""
+    places = [n for n, link in enumerate(content.get("link", [])) if link.get("type") == REPLACED_BY]
+    if not places:
+        return
+    path = f"Patient.link[{places[0]}].other"
+    if traits.is_active:
+        raise Unprocessable("a record that is replaced is not active", expression="Patient.active")
+    if len(places) > 1:
+        raise Unprocessable("a record is replaced by one other", expression=f"Patient.link[{places[1]}]")
+    survivor = traits.replaced_by
+    if survivor is None:
+        raise Unprocessable("the surviving record is not known", code="not-found", expression=path)
+    if survivor.identifier in traits.identifiers or survivor.patient == content.get("id", ""):
+        raise Unprocessable("a record does not replace itself", expression=path)
 
 
 class FhirPatientStore:
@@ -115,24 +174,64 @@ class FhirPatientStore:
         found = [self._read(versions[key]) for key in keys if key in versions]
         return [stored for stored in found if stored is not None]
 
+    def draft(self, stored: StoredPatient) -> FhirPatientDraft:
+        """What is stored as a draft again: to qualify it, to merge it, to bring an earlier version back."""
+        return FhirPatientDraft(fhir_json.loads(stored.body), self._scheme, is_stored=True)
+
+    def removal(self, before: StoredPatient, request: Request) -> RecordVersion:
+        """The version that deletes a source record."""
+        return RecordVersion(
+            key=_key(before.patient),
+            version=before.version + 1,
+            at=request.at,
+            body=None,
+            entry=None,
+            previous=before.placement,
+        )
+
     def _read(self, version: StoredVersion) -> StoredPatient | None:
         if version.body is None:
             return None
-        content = fhir_json.loads(version.body)
-        qualified = identity_status(content, self._scheme) == self._scheme.reliability["qualified"]
         return StoredPatient(
             patient=version.id,
             version=version.version,
             at=version.at,
             body=version.body,
-            traits=_traits(content, is_qualified=qualified),
+            traits=traits_of(fhir_json.loads(version.body), self._scheme),
             placement=version.placement,
         )
 
 
-def dmp_view(stored: StoredPatient, person: Person) -> dict[str, Any]:
-    """The answer of TD0.2: `active` tells whether the shared record is open, not whether the identity is in use."""
+def public_content(stored: StoredPatient, person: Person, *, is_source: bool) -> Content:
+    """A source record as this reader may see it; `person` is whom it belongs to.
+
+    Others than its source read a national identifier only of a qualified identity, and only in use (INS-12). A record
+    that was replaced by another one refers to it, however its source named that (D9).
+    """
+    return _disclosed(fhir_json.loads(stored.body), stored, person, is_source=is_source)
+
+
+def public_view(stored: StoredPatient, person: Person, *, is_source: bool) -> bytes:
+    """`public_content` as an answer: byte for byte as stored, unless there is something to leave out or to add."""
     content = fhir_json.loads(stored.body)
+    shown = _disclosed(content, stored, person, is_source=is_source)
+    return stored.body if shown == content else fhir_json.dumps(shown)
+
+
+def _disclosed(content: Content, stored: StoredPatient, person: Person, *, is_source: bool) -> Content:
+    shown = content if is_source else without_undisclosed(content, stored.traits)
+    survivor = person.member(stored.patient).replaced_by
+    return with_survivor(shown, survivor) if survivor else shown
+
+
+def dmp_view(stored: StoredPatient, person: Person, *, is_source: bool) -> dict[str, Any]:
+    """The answer of TD0.2: `active` tells whether the shared record is open, not whether the identity is in use.
+
+    Nor does it tell what replaced the identity: that goes with the other meaning (P6).
+    """
+    content = public_content(stored, person, is_source=is_source)
+    links = [link for link in content.get("link", []) if link.get("type") != REPLACED_BY]
+    rest = {name: value for name, value in content.items() if name != "link"}
     policy = person.policy
     extensions = [each for each in content.get("extension", []) if not each.get("url", "").startswith(_DMP)]
     if policy.status == "open":
@@ -141,36 +240,5 @@ def dmp_view(stored: StoredPatient, person: Person) -> dict[str, Any]:
         reason = [{"url": "raisonFermeture", "valueString": policy.closing_reason}] if policy.closing_reason else []
         closed = [{"url": "dateFermeture", "valueDateTime": instant(policy.since)}, *reason]
         extensions.append({"url": f"{_DMP}dmp-fermeture", "extension": closed})
-    return {**content, "active": policy.status == "open", "extension": extensions}
-
-
-def read_search(pairs: Sequence[tuple[str, str]], *, base_url: str, strict: bool) -> PatientSearch:
-    """Read the parameters of ITI-78; raises Invalid with the name of a malformed one."""
-    parsed = parse_query("Patient", pairs, base_url=base_url, strict=strict)
-    given = dict(pairs)
-    identifiers = read_identifiers(pairs) if "identifier" in given else ()
-    born = given.get("birthdate", "").removeprefix("eq")
-    try:
-        birth_date = date.fromisoformat(born) if born and not identifiers else None
-    except ValueError:
-        raise Invalid("people are searched by a whole birth date", code="value", expression="birthdate") from None
-    return PatientSearch(
-        identifiers=identifiers,
-        birth_date=birth_date,
-        family=given.get("family", given.get("family:exact", "")),
-        criteria=parsed.query,
-        used=tuple(parsed.used),
-    )
-
-
-def single_identifier(pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The condition of ITI-104, `identifier=system|value` and nothing else; raises Invalid."""
-    identifiers = read_identifiers(pairs)
-    if len(identifiers) != 1 or len(pairs) != 1:
-        raise Invalid("the condition is one identifier", code="invalid", expression="identifier")
-    return identifiers[0]
-
-
-def patient_body(stored: StoredPatient, person: Person, *, is_dmp_view: bool) -> bytes:
-    """A source record as an answer: as stored, or as TD0.2 shows it."""
-    return fhir_json.dumps(dmp_view(stored, person)) if is_dmp_view else stored.body
+    shown = {**rest, "active": policy.status == "open", "extension": extensions}
+    return {**shown, "link": links} if links else shown

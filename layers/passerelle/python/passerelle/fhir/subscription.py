@@ -1,8 +1,11 @@
-"""Subscriptions and their notifications as FHIR: HL7 Subscriptions R5 Backport 1.2.0-ballot, on R4.
+"""Subscriptions and their notifications as FHIR. What `criteria` says selects the family (contract P8).
 
-A topic is the canonical URL in `criteria`; filter criteria and the amount of content are extensions. A
-notification is a Bundle of type history that starts with a Parameters resource, the status of the
+Canonical URL of a topic: HL7 Subscriptions R5 Backport 1.2.0-ballot, on R4. Filter criteria and the amount of content
+are extensions; a notification is a Bundle of type history that starts with a Parameters resource, the status of the
 subscription.
+
+`Patient` or `Patient?...`: the patient feed of IHE PMIR (ITI-94). What is sent are the messages of ITI-93
+(`patient_feed.py`).
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from passerelle.errors import Invalid, Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.outcome import outcome
 from passerelle.fhir.resource import instant, stamped
+from passerelle.fhir.search import parse_query
 from passerelle.fhir.validation import validate
-from passerelle.notifications.audience import TOPIC_ROOT
+from passerelle.notifications.audience import FEED_FILTERS, TOPIC_ROOT
 from passerelle.notifications.model import (
+    Channel,
     Content,
     Notification,
     NotificationKind,
@@ -31,9 +36,10 @@ from passerelle.notifications.service import CaughtUp
 
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 SECRET_HEADER = "X-Passerelle-Webhook-Secret"  # noqa: S105 - the name of the header
+FHIR_XML = "application/fhir+xml"
 ENDED = outcome(Issue(code="informational", diagnostics="the subscription is ended"), severity="information")
 
-_PAYLOAD = re.compile(r"application/fhir\+json\s*(;\s*fhirVersion=4\.0)?")
+_PAYLOAD = re.compile(r"(?P<type>application/fhir\+(json|xml))\s*(;\s*fhirVersion=4\.0)?")
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):\s*(?P<value>[!-~](?:[ -~]{0,2046}[!-~])?)")
 _OWN_HEADERS = {
     "accept-encoding",
@@ -59,40 +65,54 @@ _KEPT_CHANNEL_RULES = {BACKPORT + "backport-max-count"}
 
 
 def parse(resource: Any) -> SubscriptionDraft:
-    """Read a Subscription to be created.
+    """Read a Subscription to be created or changed.
 
-    Raises Invalid for what is not a Subscription, Unprocessable (`not-supported`) for what is not offered:
-    another channel than rest-hook, another payload than FHIR R4 JSON, content other than `empty` and
-    `id-only`, a heartbeat.
+    Raises Invalid for what is not a Subscription or a search, Unprocessable (`not-supported`) for what is not offered:
+    another channel than that of its family, another payload than FHIR R4; of a topic, XML, content other than `empty`
+    and `id-only`, a heartbeat.
     """
     validate(resource, expected_type="Subscription")
     channel = resource["channel"]  # of primitives only extensions may be there: they are read with `get`
-    if resource.get("status") != "requested":
-        _refuse("a subscription starts in status requested", "Subscription.status", code="value")
-    if channel.get("type") != "rest-hook":
+    criteria = resource.get("criteria", "")
+    is_feed = criteria.partition("?")[0] == "Patient"
+    kind = Channel.MESSAGE if is_feed else Channel.REST_HOOK
+    if channel.get("type") != kind:
         _refuse("the channel is not offered", "Subscription.channel.type")
     for extension in channel.get("extension", []):
         if extension["url"] not in _KEPT_CHANNEL_RULES:
             _refuse("the rule of the channel is not offered", "Subscription.channel.extension")
-    if not _PAYLOAD.fullmatch(channel.get("payload", "")):
+    payload = _PAYLOAD.fullmatch(channel.get("payload", ""))
+    if payload is None or (payload["type"] == FHIR_XML and not is_feed):
         _refuse("the payload is not offered", "Subscription.channel.payload")
     if "endpoint" not in channel:
         _refuse("an endpoint is required", "Subscription.channel.endpoint", code="required")
+    extended = resource.get("_criteria", {})
     return SubscriptionDraft(
-        topic=resource.get("criteria", ""),
-        criteria=_filter_criteria(resource.get("_criteria", {})),
+        topic=criteria,
+        criteria=_search(criteria, extended) if is_feed else _filter_criteria(extended),
         endpoint=channel["endpoint"],
         headers=_headers(channel.get("header", [])),
-        content=_content(channel.get("_payload", {})),
+        content=Content.ID_ONLY if is_feed else _content(channel.get("_payload", {})),
         until=_end(resource.get("end")),
-        body=fhir_json.dumps(resource),
+        body=fhir_json.dumps(_kept(resource)),
+        status=resource.get("status", ""),
+        channel=kind,
+        payload=payload["type"],
     )
+
+
+def _kept(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """What the subscriber says of it: without what the exchange does, whatever was sent."""
+    kept = {name: value for name, value in resource.items() if name not in ("id", "meta", "status", "error")}
+    meta = {name: value for name, value in resource.get("meta", {}).items() if name not in ("versionId", "lastUpdated")}
+    return {**kept, "meta": meta} if meta else kept
 
 
 def render(subscription: Subscription) -> dict[str, Any]:
     resource = fhir_json.loads(subscription.body)
     return stamped(resource, subscription.id, subscription.version, subscription.at) | {
-        "status": subscription.status.value
+        "status": subscription.status.value,
+        **({"error": subscription.error} if subscription.error else {}),
     }
 
 
@@ -100,9 +120,13 @@ def created_headers(subscription: Subscription) -> dict[str, str]:
     """Headers of the answer to its creation: the only time that the secret is told."""
     return {
         "Location": f"{subscription.base_url}/{subscription.reference}",
-        "ETag": f'W/"{subscription.version}"',
         SECRET_HEADER: subscription.secret,
+        **version_headers(subscription),
     }
+
+
+def version_headers(subscription: Subscription) -> dict[str, str]:
+    return {"ETag": f'W/"{subscription.version}"'}
 
 
 def _refuse(diagnostics: str, expression: str, *, code: str = "not-supported") -> NoReturn:
@@ -114,6 +138,18 @@ def _end(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:  # an instant that FHIR has and Python has not: a leap second
         _refuse("the instant is not offered", "Subscription.end", code="value")
+
+
+def _search(criteria: str, extended: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The parameters of a search for Patients; raises Invalid for one that cannot be read."""
+    if extended:
+        _refuse("a feed has no filter criteria but the search", "Subscription.criteria.extension")
+    pairs = parse_qsl(criteria.partition("?")[2], keep_blank_values=True)
+    if {name for name, _ in pairs} <= FEED_FILTERS:  # any other is not offered, well formed or not
+        parse_query("Patient", pairs)
+    if any(name == "organization" and "://" in value for name, value in pairs):
+        _refuse("an organisation is named by its id", "Subscription.criteria", code="value")
+    return tuple(pairs)
 
 
 def _filter_criteria(criteria: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

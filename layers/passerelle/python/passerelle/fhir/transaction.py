@@ -26,9 +26,10 @@ from passerelle.errors import Invalid, PasserelleError, Stale, Unprocessable, Un
 from passerelle.events import Event
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, resolve_references
+from passerelle.fhir.demographics import single_identifier
 from passerelle.fhir.index import RECORD_TYPES, subject_of
 from passerelle.fhir.mhd import Level, check_document_metadata, check_submission, verified_content
-from passerelle.fhir.patient import FhirPatientDraft, single_identifier
+from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.fhir.resource import ResourceDraft, instant
 from passerelle.fhir.search import ParsedQuery, parse_query
 from passerelle.fhir.validation import validate
@@ -36,8 +37,8 @@ from passerelle.identifiers import Blinder, new_ulid
 from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person, PersonChange
+from passerelle.patients.registration import Plan as Registration
 from passerelle.patients.service import PatientService
-from passerelle.patients.service import Plan as Registration
 from passerelle.records.model import IdentifierClaim, RecordVersion, ResourceKey, Subject
 from passerelle.records.search import matches
 from passerelle.records.service import Plan, RecordService, Target, announced
@@ -68,6 +69,7 @@ class _Work:
     request: Request
     references: dict[str, str] = field(default_factory=dict)
     people: dict[str, Person] = field(default_factory=dict)
+    registrations: list[Registration] = field(default_factory=list)
     registered: dict[tuple[str, str], str] = field(default_factory=dict)  # business identifier -> patient key
     targets: dict[str, Target] = field(default_factory=dict)
     conditions: dict[str, ParsedQuery] = field(default_factory=dict)
@@ -170,6 +172,7 @@ class TransactionService:
                 for name in [("Patient", done.patient), *(("person", key) for key in people)]:
                     _note(work, name, entry)
                 work.people[done.patient] = plan.person
+                work.registrations.append(plan)
                 work.changes += plan.changes
                 work.events += plan.events
                 key = ResourceKey(type="Patient", id=done.patient, patient=done.patient)
@@ -183,17 +186,21 @@ class TransactionService:
                 str(entry.id),
                 lambda stored: FhirPatientDraft(self._patched(work, entry, stored), self._scheme),
                 if_match=entry.if_match,
+                beside=work.registrations,
             )
         draft = FhirPatientDraft(entry.resource, self._scheme)
         if not work.registered.keys().isdisjoint(draft.traits.identifiers):
             raise Unprocessable("two entries register the same person", expression=entry.path)
         if entry.method == "POST":
             condition = single_identifier(parse_qsl(entry.if_none_exist)) if entry.if_none_exist else None
-            plan = self._patients.plan_create(request, draft, if_none_exist=condition)
+            plan = self._patients.plan_create(request, draft, if_none_exist=condition, beside=work.registrations)
         elif entry.id is not None:
-            plan = self._patients.plan_update(request, entry.id, draft, if_match=entry.if_match)
+            plan = self._patients.plan_update(
+                request, entry.id, draft, if_match=entry.if_match, beside=work.registrations
+            )
         else:
-            plan = self._patients.plan(request, draft, identifier=single_identifier(parse_qsl(entry.query)))
+            identifier = single_identifier(parse_qsl(entry.query))
+            plan = self._patients.plan(request, draft, identifier=identifier, beside=work.registrations)
         work.registered.update(dict.fromkeys(draft.traits.identifiers, plan.registered.patient))
         return plan
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlencode
 
 from passerelle.access import Caller, Permission
 from passerelle.authorization.model import Client
@@ -24,8 +25,13 @@ TOPIC_ROOT: Final = "https://passerelle.example/SubscriptionTopic/"
 """A topic's canonical URL is this and its name: the same wherever the exchange is deployed."""
 
 
+FEED: Final = "patient-feed"
+"""The topic of subscriptions to the patient feed (ITI-94), which ask for it in other words."""
+
 TOPICS: Final = {
     "identity-changed": frozenset({EventName.IDENTITY_CHANGED}),
+    "links-changed": frozenset({EventName.LINKS_CHANGED}),
+    FEED: frozenset({EventName.IDENTITY_CHANGED, EventName.LINKS_CHANGED}),
     "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
     "record-changed": frozenset({EventName.RECORD_CHANGED}),
     "prescription-changed": frozenset({EventName.PRESCRIPTION_CHANGED}),
@@ -36,11 +42,17 @@ TOPICS: Final = {
 FILTERS: Final = frozenset({"_type", "patient", "author"})
 """Names of filter criteria; `_type` stands for the resource type before the question mark."""
 
+FEED_FILTERS: Final = frozenset({"_id", "identifier", "organization"})
+"""Names of the search parameters that narrow a patient feed (ITI-94 section 2:3.94.4.1.2.1.1), one at a time."""
+
+SUBSCRIBES: Final = Permission(resource="Subscription", interaction="c", transactions=("ITI-94",))
+"""What it takes to have a subscription, at its creation and as long as it lives."""
+
 # Transactions whose scope lets a client read a type, beside the SMART scope of the type.
 _READ_BY: Final = {
     "DocumentReference": ("ITI-67",),
     "List": ("ITI-66",),
-    "Patient": ("ITI-78",),
+    "Patient": ("ITI-78", "ITI-94"),
 }
 
 
@@ -61,10 +73,35 @@ def filter_of(criteria: Sequence[tuple[str, str]]) -> Filter:
     values = dict(criteria)
     patient = values.get("patient")
     if patient is not None:
-        patient = patient.removeprefix("Patient/")
-        if not PATIENT_KEY.fullmatch(patient):
-            raise Unprocessable("not the id of a Patient", code="value", expression=place)
+        patient = _patient_key(patient.removeprefix("Patient/"), place)
     return Filter(patient=patient, type=values.get("_type"), author=values.get("author"))
+
+
+def feed_filter_of(criteria: Sequence[tuple[str, str]]) -> Filter:
+    """Read the search that narrows a patient feed; raises Unprocessable for any that is not offered.
+
+    An id asks for one source record, where the `patient` of a topic asks for a person: it is what a search for it
+    would find.
+    """
+    if not criteria:
+        return Filter()
+    (name, value), *more = criteria
+    if more or name not in FEED_FILTERS:
+        raise Unprocessable(
+            "a feed is narrowed by one of _id, identifier, organization",
+            code="not-supported",
+            expression="Subscription.criteria",
+        )
+    if name == "_id":
+        patient = _patient_key(value, "Subscription.criteria")
+        return Filter(patient=patient, reference=f"Patient/{patient}")
+    return Filter(query=urlencode([(name, value)]))
+
+
+def _patient_key(text: str, place: str) -> str:
+    if not PATIENT_KEY.fullmatch(text):
+        raise Unprocessable("not the id of a Patient", code="value", expression=place)
+    return text
 
 
 def topics_of(event: Event) -> list[str]:
@@ -72,7 +109,7 @@ def topics_of(event: Event) -> list[str]:
 
 
 def concerns(interest: Interest, event: Event, members: Sequence[str], at: datetime) -> bool:
-    """Whether the subscription asked for this event; `members` are all patient keys of the event's person.
+    """Whether the subscription asked for this event, its `query` apart; `members` are the patient keys of its person.
 
     Events from before the subscription, or so old that their number could be forgotten, are not new: they
     come from a replay of the bus.
@@ -81,6 +118,7 @@ def concerns(interest: Interest, event: Event, members: Sequence[str], at: datet
     return (
         event.name in TOPICS[interest.topic]
         and (wanted.patient is None or wanted.patient in members)
+        and (wanted.reference is None or wanted.reference == event.reference)
         and (wanted.type is None or wanted.type == resource_type(event))
         and (wanted.author is None or wanted.author == event.author)
         and interest.since <= event.at
@@ -101,7 +139,7 @@ def is_entitled(owner: Caller, client: Client | None) -> bool:
         and client.active
         and client.role == owner.role
         and may_subscribe(owner)
-        and client.scopes.permits(Permission(resource="Subscription", interaction="c"))
+        and client.scopes.permits(SUBSCRIBES)
     )
 
 

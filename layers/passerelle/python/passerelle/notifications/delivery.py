@@ -5,6 +5,9 @@
     active      -> error    the last attempt at a notification failed
     either      -> off      the owner lost its rights
 
+A patient feed has no handshake (IHE PMIR knows none): it is active as soon as it is looked at. Its messages carry
+Patients as the subscriber may see them at that moment; what it may no longer see is not sent, and its number is spent.
+
 Orders of one subscription never run at the same time (one message group), so the log is sent one entry at a
 time. An entry whose acknowledgement could not be kept is sent again under the same number.
 """
@@ -20,10 +23,12 @@ from datetime import datetime
 from passerelle.audit.model import AuditRecord
 from passerelle.audit.ports import AuditTrail
 from passerelle.authorization.model import Client
+from passerelle.events import Event
 from passerelle.identifiers import new_ulid
 from passerelle.notifications.audience import is_entitled, may_learn
 from passerelle.notifications.model import (
     MAX_DELIVERY_ATTEMPTS,
+    Channel,
     Content,
     Notification,
     NotificationKind,
@@ -31,7 +36,7 @@ from passerelle.notifications.model import (
     SubscriptionStatus,
     UndeliveredError,
 )
-from passerelle.notifications.ports import NotificationPorts, Renderer, Webhooks
+from passerelle.notifications.ports import NotificationPorts, PatientFeed, Renderer, Webhooks
 from passerelle.notifications.signature import DELIVERY_HEADER, SIGNATURE_HEADER, sign
 
 _LONGEST_PAUSE_SECONDS = 300
@@ -43,6 +48,8 @@ def longest_pause_seconds(attempt: int) -> int:
 
 
 class Deliverer:
+    """`feed` is called when a Patient has to be read: few subscriptions are to the feed."""
+
     def __init__(
         self,
         ports: NotificationPorts,
@@ -50,6 +57,7 @@ class Deliverer:
         webhooks: Webhooks,
         trail: AuditTrail,
         render: Renderer,
+        feed: Callable[[], PatientFeed],
         spread: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._subscriptions = ports.subscriptions
@@ -60,6 +68,7 @@ class Deliverer:
         self._webhooks = webhooks
         self._trail = trail
         self._render = render
+        self._feed = feed
         self._spread = spread
 
     def deliver(self, subscription_id: str, number: int, *, attempt: int, receipt: str, at: datetime) -> None:
@@ -79,69 +88,73 @@ class Deliverer:
             return
         try:
             for entry in self._log.between(subscription.id, subscription.delivered + 1, number):
-                self._notify(subscription, self._visible(subscription, client, entry), at)
+                self._tell(subscription, client, entry, at)
                 self._subscriptions.acknowledge(subscription, entry.number)
-        except UndeliveredError:
+        except UndeliveredError as failure:
             if attempt < MAX_DELIVERY_ATTEMPTS:
                 pause = self._spread(0, longest_pause_seconds(attempt))
                 self._deliveries.postpone(receipt, math.ceil(pause))
             else:
-                self._fail(subscription.id, at)
+                self._fail(subscription.id, failure, at)
             raise
 
     def _shake_hands(self, subscription: Subscription, at: datetime) -> bool:
         """Whether the endpoint acknowledged, at the first attempt: then it is `active`, else in `error`."""
         try:
-            total = self._log.last_number(subscription.id)
-            body = self._render(subscription, NotificationKind.HANDSHAKE, (), total, at)
-            self._post(subscription, f"{subscription.id}.handshake", body, at)
-        except UndeliveredError:
-            self._subscriptions.set_status(subscription, SubscriptionStatus.ERROR, at)
+            if subscription.channel is Channel.REST_HOOK:
+                total = self._log.last_number(subscription.id)
+                body = self._render(subscription, NotificationKind.HANDSHAKE, (), total, at)
+                self._post(subscription, f"{subscription.id}.handshake", body, at)
+        except UndeliveredError as failure:
+            self._subscriptions.set_status(subscription, SubscriptionStatus.ERROR, at, error=_reported(failure))
             return False
         self._subscriptions.set_status(subscription, SubscriptionStatus.ACTIVE, at)
         return True
 
-    def _visible(self, subscription: Subscription, client: Client | None, entry: Notification) -> Notification:
-        """The entry as its receiver may know it now: without its event if that may no longer be seen.
+    def _tell(self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime) -> None:
+        """Send an entry as its receiver may know it now: without its event if that may no longer be seen.
 
-        The number is still sent, so that its absence tells nothing either.
+        The number of a notification is still sent, so that its absence tells nothing either.
         """
-        event = entry.event
-        if event is None or subscription.content is Content.EMPTY:
-            return replace(entry, event=None)
-        person = self._people.find_person(event.patient) if event.patient else None
-        if may_learn(subscription.interest.owner, client, event, person):
-            return entry
-        return replace(entry, event=None)
-
-    def _notify(self, subscription: Subscription, entry: Notification, at: datetime) -> None:
-        active = replace(subscription, status=SubscriptionStatus.ACTIVE)
-        body = self._render(active, NotificationKind.EVENT, (entry,), entry.number, at)
         delivery = f"{subscription.id}.{entry.number}"
-        if entry.event is not None:
-            self._trail.append([_disclosure(subscription, entry, delivery, at)])
+        event = entry.event if subscription.content is not Content.EMPTY else None
+        person = self._people.find_person(event.patient) if event and event.patient else None
+        if event is not None and not may_learn(subscription.interest.owner, client, event, person):
+            event = None
+        if subscription.channel is Channel.REST_HOOK:
+            active = replace(subscription, status=SubscriptionStatus.ACTIVE)
+            shown = replace(entry, event=event)
+            body = self._render(active, NotificationKind.EVENT, (shown,), entry.number, at)
+        elif event is not None and person is not None:
+            body = self._feed().message(subscription, event, person, delivery, at)
+        else:
+            return
+        if event is not None:
+            self._trail.append([_disclosure(subscription, event, delivery, at)])
         self._post(subscription, delivery, body, at)
 
     def _post(self, subscription: Subscription, delivery: str, body: bytes, at: datetime) -> None:
         headers = {
             **dict(subscription.headers),
-            "Content-Type": "application/fhir+json",
+            "Content-Type": subscription.payload,
             DELIVERY_HEADER: delivery,
             SIGNATURE_HEADER: sign(subscription.secret, delivery, body, at),
         }
         self._webhooks.post(subscription.endpoint, headers, body)
 
-    def _fail(self, subscription_id: str, at: datetime) -> None:
+    def _fail(self, subscription_id: str, failure: UndeliveredError, at: datetime) -> None:
         current = self._subscriptions.find(subscription_id)
         if current is not None:
-            self._subscriptions.set_status(current, SubscriptionStatus.ERROR, at)
+            self._subscriptions.set_status(current, SubscriptionStatus.ERROR, at, error=_reported(failure))
 
 
-def _disclosure(subscription: Subscription, entry: Notification, delivery: str, at: datetime) -> AuditRecord:
+def _reported(failure: UndeliveredError) -> str:
+    return f"the endpoint did not acknowledge: {failure.reason}"
+
+
+def _disclosure(subscription: Subscription, event: Event, delivery: str, at: datetime) -> AuditRecord:
     """The record of telling the subscriber that a resource changed (law 5: stored before it is sent)."""
     owner = subscription.interest.owner
-    event = entry.event
-    assert event is not None
     return AuditRecord(
         id=f"{event.patient}-{new_ulid(at)}" if event.patient else new_ulid(at),
         at=at,

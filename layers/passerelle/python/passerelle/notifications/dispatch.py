@@ -7,14 +7,14 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
 from passerelle.notifications.audience import concerns, may_learn, topics_of
 from passerelle.notifications.model import Interest
-from passerelle.notifications.ports import NotificationPorts
+from passerelle.notifications.ports import NotificationPorts, PatientFeed
 from passerelle.patients.model import Person
 
 
@@ -23,14 +23,16 @@ class Dispatcher:
 
     Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
     for any of them; whether the subscriber may still know is asked again at delivery.
+    `feed` is called when a Patient has to be read: few events need it.
     """
 
-    def __init__(self, ports: NotificationPorts) -> None:
+    def __init__(self, ports: NotificationPorts, *, feed: Callable[[], PatientFeed]) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
         self._clients = ports.clients
         self._people = ports.people
+        self._feed = feed
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
 
     def dispatch(self, event: Event, at: datetime) -> None:
@@ -46,7 +48,7 @@ class Dispatcher:
                 continue
             try:
                 client = self._clients.find(interest.owner.client_id)
-                if not may_learn(interest.owner, client, event, person):
+                if not may_learn(interest.owner, client, event, person) or not self._meets(interest, event, person):
                     continue
                 number = self._log.append(interest.subscription, event)
                 if number is not None:
@@ -55,6 +57,10 @@ class Dispatcher:
                 failure = error
         if failure is not None:
             raise failure
+
+    def _meets(self, interest: Interest, event: Event, person: Person | None) -> bool:
+        query = interest.filter.query
+        return query is None or (person is not None and self._feed().meets(query, event, interest.owner, person))
 
     def _concerned(self, event: Event) -> tuple[Person | None, Sequence[Interest]]:
         """The person of the event, and all that was asked for about it on its topics."""

@@ -28,7 +28,14 @@ class SubscriptionStatus(StrEnum):
     REQUESTED = "requested"  # the endpoint has not answered the handshake yet
     ACTIVE = "active"
     ERROR = "error"  # the endpoint failed; events are still numbered, nothing is sent
-    OFF = "off"  # its owner may no longer subscribe
+    OFF = "off"  # its owner switched it off, or may no longer subscribe
+
+
+class Channel(StrEnum):
+    """How a subscription is told; follows from what it asks for."""
+
+    REST_HOOK = "rest-hook"  # which resource changed (Subscriptions R5 Backport)
+    MESSAGE = "message"  # the changed Patients themselves, as a feed of PMIR (ITI-93)
 
 
 class Content(StrEnum):
@@ -40,11 +47,18 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What narrows a topic; None does not."""
+    """What narrows a topic; None does not.
 
-    patient: str | None = None  # patient key of one of the person's source records
-    type: str | None = None  # resource type
-    author: str | None = None  # client id of the system that made the change
+    `patient` is the patient key of one of the person's source records, `reference` the changed resource itself,
+    `author` the client id of the system that made the change, `query` a search that the changed Patient meets, in the
+    form that it has in a URL.
+    """
+
+    patient: str | None = None
+    type: str | None = None
+    author: str | None = None
+    reference: str | None = None
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +78,10 @@ class Interest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionDraft:
-    """A Subscription as asked for; `criteria` holds the pairs of the filter, `_type` among them."""
+    """A Subscription as asked for; `criteria` holds the pairs of the filter, `_type` among them.
+
+    `topic` is a canonical URL; `payload` the media type of what is sent.
+    """
 
     topic: str
     criteria: tuple[tuple[str, str], ...]
@@ -73,14 +90,17 @@ class SubscriptionDraft:
     content: Content
     until: datetime | None
     body: bytes
+    status: str = SubscriptionStatus.REQUESTED
+    channel: Channel = Channel.REST_HOOK
+    payload: str = "application/fhir+json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     """`body` is the resource as it was sent; `id`, `meta` and `status` are rendered from here.
 
-    `version` counts changes of status; `delivered` is the last number that the endpoint acknowledged;
-    `base_url` the FHIR base that the owner knows this server by.
+    `version` counts changes; `delivered` is the last number that the endpoint acknowledged; `base_url` the FHIR base
+    that the owner knows this server by; `error` why the status is `error`, in a few fixed words.
     """
 
     id: str
@@ -95,6 +115,9 @@ class Subscription:
     base_url: str
     delivered: int
     body: bytes
+    channel: Channel = Channel.REST_HOOK
+    payload: str = "application/fhir+json"
+    error: str = ""
 
     @property
     def reference(self) -> str:
@@ -122,6 +145,17 @@ class NotificationKind(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionCreation(Change):
     subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionRevision(Change):
+    """The owner changed it; Stale when `before` is not current. What was delivered is not touched.
+
+    One that is `off` has no place in the index: its events are not numbered.
+    """
+
+    before: Subscription
+    after: Subscription
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from passerelle.access import Caller
 from passerelle.authorization.model import Client
 from passerelle.events import Event
 from passerelle.notifications.model import (
@@ -30,8 +31,10 @@ class Subscriptions(Protocol):
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         """Interests in these topics that name one of these patient keys, or no patient."""
 
-    def set_status(self, subscription: Subscription, status: SubscriptionStatus, at: datetime) -> None:
-        """Raises Stale when the subscription was changed or deleted since it was read."""
+    def set_status(
+        self, subscription: Subscription, status: SubscriptionStatus, at: datetime, *, error: str = ""
+    ) -> None:
+        """Raises Stale when the subscription was changed or deleted since it was read; `error` says why."""
 
     def acknowledge(self, subscription: Subscription, number: int) -> None:
         """Everything up to this number is delivered. No effect on a deleted subscription."""
@@ -54,8 +57,11 @@ class NotificationLog(Protocol):
 class Deliveries(Protocol):
     """The queue between dispatch and delivery: in order for one subscription, independent between two."""
 
-    def order(self, subscription: str, number: int) -> None:
-        """Ask for the delivery of the log up to this number; 0 asks for the handshake."""
+    def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
+        """Ask for the delivery of the log up to this number; 0 asks for the handshake.
+
+        The same order is taken once in five minutes; `restart`, the version that was started again, makes it another.
+        """
 
     def postpone(self, receipt: str, seconds: int) -> None:
         """Give an order that failed back to the queue, not to be received again before that time."""
@@ -74,6 +80,16 @@ class Clients(Protocol):
 
 class People(Protocol):
     def find_person(self, patient: str) -> Person | None: ...
+
+
+class PatientFeed(Protocol):
+    """The Patients of a feed as its subscriber may see them now; implemented by the FHIR boundary."""
+
+    def meets(self, query: str, event: Event, owner: Caller, person: Person) -> bool:
+        """Whether the changed Patient meets the search, or did before it was removed."""
+
+    def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
+        """The message that says what became of the Patient (ITI-93), in the subscription's `payload`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

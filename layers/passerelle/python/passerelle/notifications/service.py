@@ -1,4 +1,13 @@
-"""What a subscriber does: subscribe, look at the subscription, end it, and catch up from its log."""
+"""What a subscriber does: subscribe, look at the subscription, change it, end it, and catch up from its log.
+
+A change is of the status, the endpoint and what is sent with each notification; what is subscribed to stays (contract
+93-6, SUB-9):
+
+    asked for    then
+    requested    it starts again: handshake, then what the log holds beyond the last number delivered
+    off          nothing is sent or numbered until it is `requested`
+    as it is     nothing, but an active one with another endpoint starts again: the new one has to answer
+"""
 
 from __future__ import annotations
 
@@ -9,19 +18,29 @@ from typing import Any
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
-from passerelle.errors import Forbidden, Invalid, NotFound, Unprocessable
+from passerelle.errors import Forbidden, Invalid, NotFound, Stale, Unprocessable
 from passerelle.identifiers import new_ulid
 from passerelle.journal import Journal
-from passerelle.notifications.audience import filter_of, may_learn, may_subscribe, topic_named
+from passerelle.notifications.audience import (
+    FEED,
+    feed_filter_of,
+    filter_of,
+    may_learn,
+    may_subscribe,
+    topic_named,
+)
 from passerelle.notifications.endpoint import parse_endpoint
 from passerelle.notifications.model import (
+    Channel,
     Content,
+    Filter,
     Interest,
     Notification,
     Subscription,
     SubscriptionCreation,
     SubscriptionDeletion,
     SubscriptionDraft,
+    SubscriptionRevision,
     SubscriptionStatus,
 )
 from passerelle.notifications.ports import NotificationPorts
@@ -70,21 +89,16 @@ class SubscriptionService:
     def _subscribe(self, request: Request, draft: SubscriptionDraft) -> Subscription:
         if not may_subscribe(request.caller):
             raise Forbidden("this role may not subscribe")
-        topic = topic_named(draft.topic)
-        try:
-            parse_endpoint(draft.endpoint, allow_loopback=self._allow_loopback)
-        except ValueError:
-            raise Unprocessable(
-                "the endpoint must be a public https URL without credentials",
-                code="not-supported",
-                expression="Subscription.channel.endpoint",
-            ) from None
+        topic, filter_ = _asked(draft)
+        self._check_endpoint(draft.endpoint)
+        if draft.status != SubscriptionStatus.REQUESTED:
+            raise _no_such_status("a subscription starts in status requested")
         id_ = new_ulid(request.at)
         interest = Interest(
             subscription=id_,
             owner=request.caller,
             topic=topic,
-            filter=filter_of(draft.criteria),
+            filter=filter_,
             since=request.at,
             until=draft.until,
         )
@@ -101,6 +115,8 @@ class SubscriptionService:
             base_url=request.base_url,
             delivered=0,
             body=draft.body,
+            channel=draft.channel,
+            payload=draft.payload,
         )
         kept: Mapping[str, Any] = {"id": id_}
         self._journal.commit(
@@ -117,6 +133,76 @@ class SubscriptionService:
         if subscription is None or subscription.interest.owner.client_id != request.caller.client_id:
             raise NotFound()
         return subscription
+
+    def revise(
+        self, request: Request, id_: str, draft: SubscriptionDraft, *, if_match: int | None = None
+    ) -> Subscription:
+        """Change the caller's own subscription; order its handshake if it starts again.
+
+        Raises Unprocessable when what is subscribed to would change, or for a status that a subscriber does not give;
+        Stale when `if_match` is not its version, or it changes at the same time.
+        """
+        subscription = once(
+            self._journal,
+            request,
+            lambda: self._revise(request, id_, draft, if_match),
+            lambda kept: self.get(request, kept["id"]),
+        )
+        if subscription.status is SubscriptionStatus.REQUESTED:
+            self._deliveries.order(id_, self._log.last_number(id_), restart=subscription.version)
+        return subscription
+
+    def _revise(self, request: Request, id_: str, draft: SubscriptionDraft, if_match: int | None) -> Subscription:
+        before = self.get(request, id_)
+        if if_match not in (None, before.version):
+            raise Stale()
+        after = self._revised(request, before, draft)
+        changes = [] if after == before else [SubscriptionRevision(before=before, after=after)]
+        self._journal.commit([*changes, *account_of(request, _touched(before), {"id": id_})])
+        return after
+
+    def _revised(self, request: Request, before: Subscription, draft: SubscriptionDraft) -> Subscription:
+        interest = before.interest
+        if (*_asked(draft), draft.channel, draft.content) != (
+            interest.topic,
+            interest.filter,
+            before.channel,
+            before.content,
+        ):
+            raise Unprocessable(
+                "what is subscribed to does not change: subscribe anew", code="not-supported", expression="Subscription"
+            )
+        self._check_endpoint(draft.endpoint)
+        if draft.status not in (before.status, SubscriptionStatus.OFF, SubscriptionStatus.REQUESTED):
+            raise _no_such_status("a subscriber sets the status off or requested; the exchange sets the others")
+        status = SubscriptionStatus(draft.status)
+        if status is SubscriptionStatus.ACTIVE and draft.endpoint != before.endpoint:
+            status = SubscriptionStatus.REQUESTED
+        after = replace(
+            before,
+            status=status,
+            interest=replace(interest, until=draft.until),
+            endpoint=draft.endpoint,
+            headers=draft.headers,
+            payload=draft.payload,
+            body=draft.body,
+            error=before.error if status is SubscriptionStatus.ERROR else "",
+        )
+        if after == before and status is not SubscriptionStatus.REQUESTED:
+            return before
+        if before.status is SubscriptionStatus.OFF and status is SubscriptionStatus.REQUESTED:
+            after = replace(after, interest=replace(after.interest, since=request.at))
+        return replace(after, version=before.version + 1, at=request.at)
+
+    def _check_endpoint(self, url: str) -> None:
+        try:
+            parse_endpoint(url, allow_loopback=self._allow_loopback)
+        except ValueError:
+            raise Unprocessable(
+                "the endpoint must be a public https URL without credentials",
+                code="not-supported",
+                expression="Subscription.channel.endpoint",
+            ) from None
 
     def unsubscribe(self, request: Request, id_: str) -> None:
         """End the caller's own subscription; a notification under way may still arrive."""
@@ -170,6 +256,17 @@ class SubscriptionService:
         client = self._clients.find(request.caller.client_id)
         person = self._people.find_person(event.patient) if event.patient else None
         return entry if may_learn(request.caller, client, event, person) else replace(entry, event=None)
+
+
+def _asked(draft: SubscriptionDraft) -> tuple[str, Filter]:
+    """Topic and filter; raises Unprocessable for those that are not offered."""
+    if draft.channel is Channel.MESSAGE:
+        return FEED, feed_filter_of(draft.criteria)
+    return topic_named(draft.topic), filter_of(draft.criteria)
+
+
+def _no_such_status(diagnostics: str) -> Unprocessable:
+    return Unprocessable(diagnostics, code="value", expression="Subscription.status")
 
 
 def _touched(subscription: Subscription) -> Touched:

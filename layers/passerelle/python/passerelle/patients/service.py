@@ -1,151 +1,142 @@
-"""The patient index: register (ITI-104), find (ITI-78), and the link of every source record to its person.
+"""The patient index: register (ITI-104), find (ITI-78), cross-reference (ITI-83), match (ITI-119), qualify.
 
-A registration is in force, cross-reference included, when it is answered: record, look-up items, links, audit and
-event are one transaction. Links made here are those that need no judgement: the same qualified national identifier.
+A registration is in force, cross-reference included, when it is answered: record, look-up items, links, reviews, audit
+and events are one transaction. How a record is linked is `registration.py`'s, who decides what is in doubt
+`stewardship.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
-from passerelle.consents.decision import may_see
-from passerelle.consents.model import Policy, RecordStatus
-from passerelle.errors import Conflict, Forbidden, Invalid, NotFound, Stale, Unprocessable
-from passerelle.events import Event, EventName
-from passerelle.identifiers import new_patient_key, new_ulid
-from passerelle.journal import Announcement, Change, Journal
-from passerelle.patients.model import Person, PersonChange, SourceRecordChange, Traits
-from passerelle.patients.names import normalised
-from passerelle.patients.ports import PatientIndex
+from passerelle.audit.model import audit_of
+from passerelle.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.identifiers import new_ulid
+from passerelle.journal import Announcement, Journal
+from passerelle.matching.blocking import blocks_to_search
+from passerelle.matching.decision import Grade
+from passerelle.matching.record import MatchRecord
+from passerelle.patients.identity import differences, match_record
+from passerelle.patients.insi import NationalIdentityService
+from passerelle.patients.model import (
+    Identifier,
+    Person,
+    StoredPatient,
+    Traits,
+)
+from passerelle.patients.ports import Domains, PatientDraft, PatientIndex, PatientStore
+from passerelle.patients.reading import PatientReader
+from passerelle.patients.registration import (
+    Kept,
+    Plan,
+    Registered,
+    Registrar,
+    unchanged,
+)
+from passerelle.patients.resolution import Resolver
+from passerelle.patients.search import PatientSearch
 
 MAX_CANDIDATES = 100  # people compared in one search
-_RACES = 3  # attempts of a registration that another one of the same person overtakes
-
-
-class PatientDraft(Protocol):
-    """A validated Patient resource; implemented by the FHIR boundary."""
-
-    @property
-    def traits(self) -> Traits: ...
-
-    def version_of(self, patient: str, version: int, request: Request, before: StoredPatient | None) -> Change:
-        """The change that stores this resource as a version of a source record."""
-
-    def equals(self, stored: StoredPatient) -> bool:
-        """Whether the stored version says the same, `id` and `meta` apart."""
+_IDENTIFIERS = 10  # of a person to match that are looked up
+_RACES = 12  # attempts of a registration that others of the same person, or of the same blocks, overtake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPatient:
-    """A version of a source record."""
+class CrossReference:
+    """Who else knows a person, and by which identifiers (ITI-83)."""
 
-    patient: str
-    version: int
-    at: datetime
-    body: bytes
-    traits: Traits
-    placement: Any  # where searches find it: the record's
+    identifiers: tuple[Identifier, ...]
+    patients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatientSearch:
-    """A search of people: how to look them up, and the criteria that each has to meet.
+class Match:
+    """A person who may be the one asked for: its record that is the most alike. `score` is a probability."""
 
-    `used` are the parameters that were understood, as sent.
-    """
-
-    identifiers: tuple[tuple[str, str], ...]
-    birth_date: date | None
-    family: str
-    criteria: Any
-    used: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
-    """Outcome of a registration."""
-
-    patient: str
-    version: int
-    is_new: bool
-    is_changed: bool = True
-    at: datetime | None = None  # of the version; not kept for repetitions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a registration would change, to be committed alone or with the rest of a transaction."""
-
-    registered: Registered
+    stored: StoredPatient
     person: Person
-    changes: tuple[Change, ...]
-    events: tuple[Event, ...]
+    score: float
+    grade: Grade
 
 
-class PatientStore(Protocol):
-    """Reads source records; implemented by the FHIR boundary over the record store."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matches:
+    """Matches, the likeliest first; `warnings` say what was not looked at."""
 
-    def find(self, patient: str) -> StoredPatient | None: ...
-
-    def find_version(self, patient: str, version: int) -> StoredPatient | None: ...
-
-    def matching(self, patients: Sequence[str], criteria: Any) -> Sequence[StoredPatient]:
-        """The current versions, in the order given, that meet the remaining criteria of a search."""
+    matches: tuple[Match, ...]
+    warnings: tuple[str, ...] = ()
 
 
-class PatientService:
+class _DiscrepancyError(Exception):
+    """The national service knows other strict traits than a source record."""
+
+    def __init__(self, kept: Kept, traits: Sequence[str]) -> None:
+        super().__init__()
+        self.kept = kept
+        self.traits = traits
+
+
+class PatientService(PatientReader):
     def __init__(
         self,
         *,
         index: PatientIndex,
         store: PatientStore,
+        domains: Domains,
         journal: Journal,
-        national_identifier: Callable[[Traits], tuple[str, str] | None],
+        registrar: Registrar,
+        resolver: Resolver,
+        national_systems: frozenset[str],
+        national_identities: NationalIdentityService,
         in_parallel: Callable[..., tuple[Any, ...]],
+        pause: Callable[[int], None],
     ) -> None:
-        self._index = index
-        self._store = store
+        super().__init__(index=index, store=store, in_parallel=in_parallel)
+        self._domains = domains
         self._journal = journal
-        self._national_identifier = national_identifier
-        self._in_parallel = in_parallel
+        self._registrar = registrar
+        self._resolver = resolver
+        self._national_systems = national_systems
+        self._national_identities = national_identities
+        self._pause = pause
 
     # --- feed (ITI-104) -------------------------------------------------------------------------------------------
 
     def register(
-        self, request: Request, identifier: tuple[str, str], draft: PatientDraft
+        self, request: Request, identifier: Identifier, draft: PatientDraft
     ) -> tuple[Registered, StoredPatient]:
         """Create or revise the source record that this identifier of the caller's domain stands for.
 
         The same content again changes nothing. Raises Forbidden when the domain is not the caller's, Unprocessable
         when the resource does not carry the identifier or breaks an identity rule.
         """
-        return self._written(
-            request, lambda: self._register(request, lambda: self.plan(request, draft, identifier=identifier))
-        )
+        return self._written(request, lambda: self.plan(request, draft, identifier=identifier))
 
     def create(
-        self, request: Request, draft: PatientDraft, *, if_none_exist: tuple[str, str] | None = None
+        self, request: Request, draft: PatientDraft, *, if_none_exist: Identifier | None = None
     ) -> tuple[Registered, StoredPatient]:
         """Create a source record; with `if_none_exist`, unless a visible one carries that identifier.
 
         Raises Conflict (`duplicate`) when the resource's identifier in the caller's domain is registered already,
         Stale (`multiple-matches`) when several records meet the condition.
         """
-        return self._written(
-            request,
-            lambda: self._register(request, lambda: self.plan_create(request, draft, if_none_exist=if_none_exist)),
-        )
+        return self._written(request, lambda: self.plan_create(request, draft, if_none_exist=if_none_exist))
 
     def plan_create(
-        self, request: Request, draft: PatientDraft, *, if_none_exist: tuple[str, str] | None = None
+        self,
+        request: Request,
+        draft: PatientDraft,
+        *,
+        if_none_exist: Identifier | None = None,
+        beside: Sequence[Plan] = (),
     ) -> Plan:
         """Work out `create` without storing it."""
-        plan = self.plan(request, draft)
+        plan = self.plan(request, draft, beside=beside)
         if if_none_exist is not None:
             known = [each for each in self._carriers(request, if_none_exist) if each.patient != plan.registered.patient]
             if not plan.registered.is_new:
@@ -154,19 +145,18 @@ class PatientService:
                 raise Stale("several resources match", code="multiple-matches")
             if known:
                 found = known[0]
-                unchanged = _unchanged(found)
-                return Plan(registered=unchanged, person=self.person_of(found.patient), changes=(), events=())
+                return unchanged(found, self.person_of(found.patient))
         if not plan.registered.is_new:
             raise Conflict("the identifier is registered: update its record", code="duplicate")
         return plan
 
-    def _carriers(self, request: Request, identifier: tuple[str, str]) -> list[StoredPatient]:
+    def _carriers(self, request: Request, identifier: Identifier) -> list[StoredPatient]:
         """The source records with an identifier that exist for the caller."""
         found = (self._store.find(key) for key in self._index.find_by_identifier(*identifier))
         return [
             each
             for each in found
-            if each is not None and self._is_visible(request, self._index.find_person(each.patient))
+            if each is not None and self.is_visible(request, self._index.find_person(each.patient))
         ]
 
     def _existing(self, patient: str) -> StoredPatient:
@@ -182,16 +172,19 @@ class PatientService:
 
         Raises NotFound, Forbidden for a record of another source, Stale when `if_match` is not its version.
         """
-        return self._written(
-            request,
-            lambda: self._register(
-                request, lambda: self.plan_update(request, patient, draft, if_match=if_match), attempts=1
-            ),
-        )
+        return self._written(request, lambda: self.plan_update(request, patient, draft, if_match=if_match))
 
-    def plan_update(self, request: Request, patient: str, draft: PatientDraft, *, if_match: int | None) -> Plan:
+    def plan_update(
+        self,
+        request: Request,
+        patient: str,
+        draft: PatientDraft,
+        *,
+        if_match: int | None,
+        beside: Sequence[Plan] = (),
+    ) -> Plan:
         """Work out `update` without storing it."""
-        return self._revision(request, self.read(request, patient), draft, if_match)
+        return self._revision(request, self.read(request, patient), draft, if_match, beside)
 
     def patch(
         self, request: Request, patient: str, revise: Callable[[bytes], PatientDraft], *, if_match: int | None
@@ -200,44 +193,58 @@ class PatientService:
 
         Raises what `update` does.
         """
-        attempts = _RACES if if_match is None else 1
-        return self._written(
-            request,
-            lambda: self._register(
-                request, lambda: self.plan_patch(request, patient, revise, if_match=if_match), attempts=attempts
-            ),
-        )
+        return self._written(request, lambda: self.plan_patch(request, patient, revise, if_match=if_match))
 
     def plan_patch(
-        self, request: Request, patient: str, revise: Callable[[bytes], PatientDraft], *, if_match: int | None
+        self,
+        request: Request,
+        patient: str,
+        revise: Callable[[bytes], PatientDraft],
+        *,
+        if_match: int | None,
+        beside: Sequence[Plan] = (),
     ) -> Plan:
         """Work out `patch` without storing it."""
         before = self.read(request, patient)
-        return self._revision(request, before, revise(before.body), if_match)
+        return self._revision(request, before, revise(before.body), if_match, beside)
 
-    def _revision(self, request: Request, before: StoredPatient, draft: PatientDraft, if_match: int | None) -> Plan:
+    def _revision(
+        self,
+        request: Request,
+        before: StoredPatient,
+        draft: PatientDraft,
+        if_match: int | None,
+        beside: Sequence[Plan],
+    ) -> Plan:
         if if_match is not None and if_match != before.version:
             raise Stale()
-        own = next((each for each in before.traits.identifiers if each[0] == request.caller.domain), None)
-        if own is None:
-            raise Forbidden("the caller is not the source of this record")
-        return self.plan(request, draft, identifier=own)
+        return self.plan(request, draft, identifier=_own_identifier(request, before), beside=beside)
 
-    def _written(self, request: Request, run: Callable[[], Registered]) -> tuple[Registered, StoredPatient]:
-        registered = once(self._journal, request, run, lambda kept: Registered(**kept))
+    def _written(self, request: Request, make: Callable[[], Plan]) -> tuple[Registered, StoredPatient]:
+        def write() -> tuple[Registered, StoredPatient]:
+            plan = self._commit(request, make)
+            if plan.stored is None:
+                raise Fault()
+            return plan.registered, plan.stored
+
+        return once(self._journal, request, write, self._written_before)
+
+    def _written_before(self, kept: Mapping[str, Any]) -> tuple[Registered, StoredPatient]:
+        registered = Registered(**kept)
         stored = self._store.find_version(registered.patient, registered.version)
         if stored is None:
             raise NotFound()
         return registered, stored
 
-    def _register(self, request: Request, make: Callable[[], Plan], *, attempts: int = _RACES) -> Registered:
-        for attempt in range(attempts):
+    def _commit(self, request: Request, make: Callable[[], Plan]) -> Plan:
+        """Commit what `make` works out; worked out again if others of the same person or blocks came first."""
+        for attempt in range(_RACES):
             plan = make()
             registered = plan.registered
             if not registered.is_changed:
                 # Kept all the same: repeated later, it must not undo what others changed meanwhile.
                 self._journal.commit(account_of(request, _touched(registered), _kept(registered)))
-                return registered
+                return plan
             try:
                 self._journal.commit(
                     [
@@ -247,17 +254,25 @@ class PatientService:
                     ]
                 )
             except Stale:
-                if attempt == attempts - 1:
+                if attempt == _RACES - 1:
                     raise
+                self._pause(attempt)
             else:
-                return registered
+                return plan
         raise AssertionError("unreachable")
 
-    def plan(self, request: Request, draft: PatientDraft, *, identifier: tuple[str, str] | None = None) -> Plan:
+    def plan(
+        self,
+        request: Request,
+        draft: PatientDraft,
+        *,
+        identifier: Identifier | None = None,
+        beside: Sequence[Plan] = (),
+    ) -> Plan:
         """Work out a registration without storing it; its changes fail as Stale if it is overtaken.
 
         Without `identifier` the record is found by the identifier that the resource carries in the caller's domain,
-        and is new if it carries none.
+        and is new if it carries none. `beside` are the plans that are committed together with this one.
         """
         traits = draft.traits
         domain = request.caller.domain
@@ -271,134 +286,269 @@ class PatientService:
                 code="invariant",
                 expression="Patient.identifier",
             )
-        owner = self._index.find_owner(*identifier) if identifier else None
-        before = self._store.find(owner) if owner else None
-        if owner and before and draft.equals(before):
-            person = self.person_of(owner)
-            return Plan(registered=_unchanged(before), person=person, changes=(), events=())
-        patient = owner or new_patient_key()
-        person_changes, person = self._linked(request, patient, before.traits if before else None, traits)
-        version = before.version + 1 if before else 1
-        event = Event(
-            name=EventName.IDENTITY_CHANGED,
-            reference=f"Patient/{patient}",
-            version=version,
-            at=request.at,
-            author=request.caller.client_id,
-            patient=patient,
+        owner = self._owner_among(request, identifier, traits.identifiers)
+        kept = self._registrar.find(owner) if owner else None
+        if kept and draft.equals(kept.stored):
+            return unchanged(kept.stored, kept.person)
+        revised = draft.revising(kept.stored if kept else None)
+        if kept and revised.equals(kept.stored):
+            return unchanged(kept.stored, kept.person)
+        return self._registrar.plan(request, revised, kept=kept, claims=identifier, beside=beside)
+
+    def _owner(self, request: Request, identifier: Identifier) -> str | None:
+        """The record registered under an identifier of the caller's domain; Forbidden if the domain is another's."""
+        return self._owner_among(request, identifier, ())
+
+    def _owner_among(
+        self, request: Request, identifier: Identifier | None, carried: Sequence[Identifier]
+    ) -> str | None:
+        """The same, Forbidden also if the resource claims an identifier of another source's domain."""
+        mine = {identifier[0]} if identifier else set()
+        others = {system for system, _ in carried} - self._national_systems - mine
+        systems = sorted(mine | others)
+        owner, *authorities = self._in_parallel(
+            lambda: self._index.find_owner(*identifier) if identifier else None,
+            *(partial(self._domains.find_authority, system) for system in systems),
         )
-        changes = (
-            SourceRecordChange(
-                patient=patient,
-                person=person.key,
-                domain_identifier=identifier if owner is None else None,
-                national_identifier=self._national_identifier(traits),
-                after=traits,
-                before=before.traits if before else None,
-                at=request.at,
-            ),
-            draft.version_of(patient, version, request, before),
-            *person_changes,
-        )
-        registered = Registered(patient=patient, version=version, is_new=owner is None, at=request.at)
-        return Plan(registered=registered, person=person, changes=changes, events=(event,))
+        authority = dict(zip(systems, authorities, strict=True))
+        organisation = request.caller.organisation
+        if any(authority[system] != organisation for system in mine) or any(
+            authority[system] not in (None, organisation) for system in others
+        ):
+            raise Forbidden("the caller is not the registered source of this identifier domain")
+        found: str | None = owner
+        return found
 
-    def person_of(self, patient: str) -> Person:
-        """The person of a source record; raises NotFound."""
-        person = self._index.find_person(patient)
-        if person is None:
-            raise NotFound()
-        return person
+    def remove(self, request: Request, identifier: Identifier) -> Registered:
+        """Withdraw a source record: it is found, cross-referenced and matched no more (contract 104-6).
 
-    def _linked(
-        self, request: Request, patient: str, before: Traits | None, after: Traits
-    ) -> tuple[list[PersonChange], Person]:
-        """The person that the record belongs to once stored, and the link changes that this takes.
-
-        A record belongs to the person whom its qualified national identifier names, and is alone without one: when the
-        identifier changes or is no longer qualified, the record leaves, so that two identifiers never meet (INS-10).
+        What was published under it stays in the person's record. Raises NotFound, Forbidden for another's domain.
         """
-        national = self._national_identifier(after)
-        was = self._national_identifier(before) if before else None
-        current = self.person_of(patient) if before else None
-        if current is not None and national == was:
-            return [], current
-        known = self._index.find_person_of(*national) if national else None
-        status = RecordStatus.OPEN if national else RecordStatus.ABSENT
-        policy = Policy(status=status, since=request.at)
-        if current is not None and was is None and known is None:
-            opened = replace(current, policy=policy, revision=current.revision + 1)
-            return [PersonChange(before=current, after=opened)], opened
-        changes = []
-        if current is not None:
-            left = tuple(member for member in current.members if member != patient)
-            after_leaving = replace(current, members=left, revision=current.revision + 1)
-            changes.append(PersonChange(before=current, after=after_leaving))
-        target = self._index.find_links(known) if known else None
-        if target is None:
-            alone = Person(key=new_patient_key(), members=(patient,), policy=policy, revision=1)
-            return [*changes, PersonChange(before=None, after=alone)], alone
-        joined = replace(target, members=(*target.members, patient), revision=target.revision + 1)
-        return [*changes, PersonChange(before=target, after=joined)], joined
+        return once(
+            self._journal,
+            request,
+            lambda: self._commit(request, lambda: self._plan_removal(request, identifier)).registered,
+            lambda kept: Registered(**kept),
+        )
+
+    def _plan_removal(self, request: Request, identifier: Identifier) -> Plan:
+        if identifier[0] != request.caller.domain:
+            raise Forbidden("the caller is not the registered source of this identifier domain")
+        owner = self._owner(request, identifier)
+        kept = self._registrar.find(owner) if owner else None
+        if kept is None:
+            raise NotFound()
+        return self._registrar.plan_removal(request, kept, identifier)
+
+    def qualify(self, request: Request, patient: str) -> tuple[Registered, StoredPatient]:
+        """Have the identity of a source record confirmed by the national service, and carry its identifier (INS-8).
+
+        Raises Conflict when the service knows other traits, or several people, and Unprocessable for an identity that
+        may not be asked about.
+        """
+        try:
+            return self._written(request, lambda: self._plan_qualification(request, patient))
+        except _DiscrepancyError as discrepancy:
+            refusal = Conflict(
+                f"the national service knows other traits: {', '.join(discrepancy.traits)}", code="business-rule"
+            )
+            touched = Touched.of([patient], [f"Patient/{patient}"])
+            review = self._registrar.discrepancy(request, discrepancy.kept, discrepancy.traits)
+            if review is not None:
+                self._journal.commit([review, *audit_of(request, touched, refusal=refusal)])
+            raise refusal from None
+
+    def _plan_qualification(self, request: Request, patient: str) -> Plan:
+        kept = self._registrar.find(patient)
+        if kept is None or not self.is_visible(request, kept.person):
+            raise NotFound()
+        _own_identifier(request, kept.stored)
+        traits = kept.stored.traits
+        if traits.cautions:
+            raise Unprocessable(
+                "a doubtful, fictitious or homonym identity is not qualified",
+                code="business-rule",
+                expression="Patient.extension",
+            )
+        found = self._national_identities.search(traits)
+        if len(found) != 1:
+            raise Conflict("the national service knows no single identity with these traits", code="multiple-matches")
+        if differing := differences(traits, found[0].traits):
+            raise _DiscrepancyError(kept, differing)
+        if traits.is_qualified and traits.national == found[0].identifier:
+            return unchanged(kept.stored, kept.person)
+        draft = self._store.draft(kept.stored).qualified(found[0])
+        return self._registrar.plan(request, draft, kept=kept, claims=None)
 
     # --- find (ITI-78) --------------------------------------------------------------------------------------------
-
-    def read(self, request: Request, patient: str) -> StoredPatient:
-        """The source record, if it exists for this caller; raises NotFound."""
-        person, found = self._in_parallel(lambda: self._index.find_person(patient), lambda: self._store.find(patient))
-        if found is None or not self._is_visible(request, person):
-            raise NotFound()
-        read: StoredPatient = found
-        return read
 
     def find(self, request: Request, search: PatientSearch) -> list[tuple[StoredPatient, Person]]:
         """Source records of the people that match, visible to the caller, in a stable order.
 
-        Looks up by identifier, or by birth date with a prefix of the family name: never by a scan. Raises Invalid
-        without either (`required`), and when too many people would have to be compared (`too-costly`).
+        Looks people up by what the search gives first: never by a scan. Raises Invalid (`required`) without any of
+        that, and (`too-costly`) when too many people would have to be compared.
         """
-        if search.identifiers:
-            keys = [key for each in search.identifiers for key in self._index.find_by_identifier(*each)]
-        elif search.birth_date is not None:
-            keys = list(self._index.find_by_birth_date(search.birth_date, normalised(search.family)))
-        else:
-            raise Invalid("a search needs an identifier, or a birth date", code="required")
-        candidates = sorted(dict.fromkeys(keys))
+        candidates = self._candidates(search)
         if len(candidates) > MAX_CANDIDATES:
             raise Invalid(
                 "too many people were born that day: give three letters of the family name", code="too-costly"
             )
-        found = self._store.matching(candidates, search.criteria)
-        if not found:
+        found = [
+            each for each in self._store.matching(candidates, search.criteria) if search.names.matches(each.traits)
+        ]
+        return self.visible(request, found)
+
+    def _candidates(self, search: PatientSearch) -> list[str]:
+        if search.patients:
+            return sorted(search.patients)
+        calls: list[Callable[[], Sequence[str]]]
+        if search.identifiers:
+            calls = [partial(self._index.find_by_identifier, *each) for each in search.identifiers]
+        elif search.birth_dates:
+            calls = [
+                partial(self._index.find_by_birth_date, born, prefix)
+                for born in search.birth_dates
+                for prefix in search.name_prefixes or ("",)
+            ]
+        elif search.telecoms:
+            return self._by_telecom(search.telecoms)
+        else:
+            raise Invalid(
+                "a search of people needs an identifier, a birth date, or a phone number or e-mail address",
+                code="required",
+            )
+        return sorted({key for keys in self._in_parallel(*calls) for key in keys})
+
+    def _by_telecom(self, telecoms: Sequence[str]) -> list[str]:
+        records = [match_record(Traits(identifiers=(), phones=(each,), emails=(each,))) for each in telecoms]
+        blocks = [block for record in records for block in blocks_to_search(record)]
+        look_up = self._resolver.look_up(blocks)
+        return sorted({entry.patient for page in look_up.pages.values() for entry in page.entries})
+
+    def survivors(
+        self, request: Request, found: Sequence[tuple[StoredPatient, Person]]
+    ) -> list[tuple[StoredPatient, Person]]:
+        """The records that replaced those found, and are not among them, visible to the caller (contract 78-6)."""
+        listed = {stored.patient for stored, _ in found}
+        missing = dict.fromkeys(
+            key
+            for stored, person in found
+            if (key := person.member(stored.patient).replaced_by) is not None and key not in listed
+        )
+        if not missing:
             return []
-        people = self._in_parallel(*(lambda key=each.patient: self._index.find_person(key) for each in found))
+        stored = self._in_parallel(*(partial(self._store.find, key) for key in missing))
+        return self.visible(request, [each for each in stored if each is not None])
+
+    # --- cross-reference (ITI-83) ---------------------------------------------------------------------------------
+
+    def is_known_system(self, system: str) -> bool:
+        """Whether identifiers of this system are known here: a national one, or the domain of a source."""
+        return system in self._national_systems or self._domains.find_authority(system) is not None
+
+    def cross_reference(
+        self, request: Request, *, identifier: Identifier | None, patient: str | None, systems: Sequence[str]
+    ) -> CrossReference:
+        """By which other identifiers a person is known, in all domains or in `systems`; raises NotFound.
+
+        Of a record that was replaced, nothing (contract 83-8).
+        """
+        keys = [patient] if patient else list(self._index.find_by_identifier(*identifier)) if identifier else []
+        people = self._in_parallel(*(partial(self._index.find_person, key) for key in keys)) if keys else ()
+        known = [
+            (key, person)
+            for key, person in zip(keys, people, strict=True)
+            if self.is_visible(request, person) and not person.member(key).is_removed
+        ]
+        if not known:
+            raise NotFound()
+        key, person = next(((k, p) for k, p in known if p.member(k).is_in_use), known[0])
+        if not person.member(key).is_in_use:
+            return CrossReference(identifiers=(), patients=())
+        members = [each for each in person.records if each.is_in_use]
+        wanted = [
+            (each.patient, found)
+            for each in members
+            for found in each.identifiers
+            if found != identifier and (not systems or found[0] in systems)
+        ]
+        listed = dict.fromkeys(each for each, _ in wanted) if systems else [each.patient for each in members]
+        return CrossReference(
+            identifiers=tuple(dict.fromkeys(found for _, found in wanted)),
+            patients=tuple(each for each in listed if each != patient),
+        )
+
+    # --- match (ITI-119) ------------------------------------------------------------------------------------------
+
+    def match(self, request: Request, traits: Traits, *, count: int | None, only_certain: bool) -> Matches:
+        """Who these traits may be, the likeliest first; nobody who is out of use, or hidden from the caller."""
+        record = match_record(traits)
+        if named := self._named_by_identifier(request, traits, record):
+            return Matches(matches=(named,))
+        look_up = self._resolver.look_up_in_stages(record)
+        qualified = self._index.blinded(traits.qualified_identifier) if traits.qualified_identifier else None
+        judgement = self._resolver.judge(
+            record, look_up.records(), qualified=qualified, is_barred=bool(traits.cautions)
+        )
+        verdicts = [
+            each
+            for each in judgement.verdicts
+            if each.grade is Grade.CERTAIN or (not only_certain and each.grade is not Grade.UNLIKELY)
+        ]
+        found = [
+            (each, judgement.people[each.candidate.person])
+            for each in verdicts
+            if self.is_visible(request, judgement.people[each.candidate.person])
+        ][:count]
+        stored = (
+            self._in_parallel(*(partial(self._store.find, each.candidate.record) for each, _ in found)) if found else ()
+        )
+        matches = tuple(
+            Match(stored=each, person=person, score=verdict.candidate.score.probability, grade=verdict.grade)
+            for each, (verdict, person) in zip(stored, found, strict=True)
+            if each is not None
+        )
+        warnings = ("some groups of similar people were too large to be compared: give more traits",)
+        return Matches(matches=matches, warnings=warnings if look_up.is_crowded else ())
+
+    def _named_by_identifier(self, request: Request, traits: Traits, record: MatchRecord) -> Match | None:
+        """The one person whom the business identifiers name, if no strict trait contradicts: no block is read then."""
+        identifiers = [each for each in traits.identifiers if each[0] not in self._national_systems]
+        if not identifiers:
+            return None
+        keys = self._in_parallel(
+            *(partial(self._index.find_by_identifier, *each) for each in identifiers[:_IDENTIFIERS])
+        )
+        found = self._found(request, sorted({key for each in keys for key in each}))
+        scores = [self._resolver.score(record, match_record(stored.traits)) for stored, _ in found]
+        if not found or len({person.key for _, person in found}) > 1 or any(score.contradictions for score in scores):
+            return None
+        stored, person = found[0]
+        return Match(stored=stored, person=person, score=1.0, grade=Grade.CERTAIN)
+
+    def _found(self, request: Request, keys: Sequence[str]) -> list[tuple[StoredPatient, Person]]:
+        """Source records in use, visible to the caller: one round trip."""
+        reads = self._in_parallel(
+            *(partial(self._store.find, key) for key in keys), *(partial(self._index.find_person, key) for key in keys)
+        )
         return [
             (stored, person)
-            for stored, person in zip(found, people, strict=True)
-            if person is not None and self._is_visible(request, person)
+            for stored, person in zip(reads[: len(keys)], reads[len(keys) :], strict=True)
+            if stored and person and person.member(stored.patient).is_in_use and self.is_visible(request, person)
         ]
 
-    def _is_visible(self, request: Request, person: Person | None) -> bool:
-        if person is None:
-            return False
-        return may_see(request.caller, person.policy, is_own_record=self.is_own_record(request, person))
 
-    def is_own_record(self, request: Request, person: Person) -> bool:
-        """Whether the caller is the patient that this person is."""
-        claim = request.caller.patient
-        if claim is None:
-            return False
-        system, _, value = claim.partition("|")
-        return self._index.find_person_of(system, value) == person.key
+def _own_identifier(request: Request, stored: StoredPatient) -> Identifier:
+    """The identifier under which the caller registered the record; raises Forbidden for another source's."""
+    own = next((each for each in stored.traits.identifiers if each[0] == request.caller.domain), None)
+    if own is None:
+        raise Forbidden("the caller is not the source of this record")
+    return own
 
 
 def _as_done(request: Request, registered: Registered) -> Request:
     """The request as its audit tells it: a conditional update that creates is a creation (contract 104-7)."""
     return replace(request, action="C") if registered.is_new else request
-
-
-def _unchanged(found: StoredPatient) -> Registered:
-    return Registered(patient=found.patient, version=found.version, is_new=False, is_changed=False, at=found.at)
 
 
 def _touched(registered: Registered) -> Touched:

@@ -29,7 +29,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any, Literal, Protocol
 
-from passerelle.patients.names import normalised
+from passerelle.matching.names import normalised
 
 Kind = Literal["token", "reference", "date", "string", "quantity", "uri", "composite"]
 Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
