@@ -10,12 +10,14 @@ do, and how many of each a look-up meets, come from EM over the pairs that the b
 score is calibrated on pairs that were put aside and whose truth is known without anybody's work: both identities are
 qualified, so their national identifiers say it (that trait is then hidden from the score). Deterministic for a seed.
 
-`estimate(records, pairs, *, seed, others=None, population=None, version="unnamed", profile="national", chance=200_000)`
+`estimate(records, pairs, *, seed, others=None, population=None, version="unnamed", profile="national", chance=200_000,
+  near_identifiers=False)`
     `records`: the records, in a list. `others`: the second file when two files are linked; each pair is then an index
     into `records` and one into `others`. Without it both index `records`, and `i != j`. `pairs`: candidates, as
     `candidate_pairs` gives them. `population`: how many people the index is meant for, by default the number of
-    records searched (`others`, or `records`). `chance`: how many random pairs. Returns the mapping that `Model` takes
-    and `data/weights_*.json` holds.
+    records searched (`others`, or `records`). `chance`: how many random pairs. `near_identifiers`: whether national
+    identifiers one digit apart are a level of their own; not where neighbouring ones are those of twins, as in France.
+    Returns the mapping that `Model` takes and `data/weights_*.json` holds.
 
 `candidate_pairs(left, right=None, *, profile="national", limit=100)`
     Each pair once, sorted: `(index in left, index in right)`, or `i < j` within `left`. What a look-up of each left

@@ -1,8 +1,9 @@
 """From bits to a probability that keeps its word.
 
-Platt's logistic curve (1999), fitted to labels of which a few are wrong: a qualified identifier may be a relative's,
-or a provisional number replaced since. A single such label among pairs that nobody would doubt would flatten an
-ordinary fit, so how many are wrong is estimated along (EM; Bootkrajang and Kabán 2012).
+Platt's logistic curve (1999), fitted to labels of which some are wrong: a qualified identifier may be a relative's, or
+a provisional number replaced since, or mistyped. A single such label among pairs that nobody would doubt would flatten
+an ordinary fit, so how often one person has two identifiers, and two have one, is estimated along (EM; Bootkrajang and
+Kabán 2012).
 """
 
 from __future__ import annotations
@@ -15,14 +16,31 @@ from typing import Final, NamedTuple
 _BIN_BITS: Final = 0.25
 _ROUNDS: Final = 40
 _NEWTON_ROUNDS: Final = 30
-_WRONG_LABELS: Final = 0.002  # to begin with
-_MOST_WRONG_LABELS: Final = 0.02
+_WRONG_LABELS: Final = 0.002  # of either kind, to begin with
+_PSEUDO_PAIRS: Final = 0.2  # at each bit
+_LEAST_WRONG: Final = 1e-6
+_MOST_SHARED: Final = 0.02  # identifiers that two people have
+_MOST_CHANGED: Final = 0.2  # people who have two identifiers
 
 
 class _Bin(NamedTuple):
     value: float  # natural units
     matches: float
     others: float
+
+
+class _Wrong(NamedTuple):
+    """How often labels are wrong."""
+
+    shared: float  # of two people, said to be one
+    changed: float  # of one person, said to be two
+
+
+# What the score itself says of a few pairs: all there is to go by where labels are few, or nearly all of one kind.
+_AS_SCORED: Final = tuple(
+    _Bin(bits * math.log(2), _PSEUDO_PAIRS / (1 + 2.0**-bits), _PSEUDO_PAIRS / (1 + 2.0**bits))
+    for bits in range(-9, 10)
+)
 
 
 def platt(bits: Sequence[float], truths: Sequence[bool]) -> tuple[float, float]:
@@ -39,12 +57,11 @@ def platt(bits: Sequence[float], truths: Sequence[bool]) -> tuple[float, float]:
         _Bin(place * _BIN_BITS * math.log(2), counts[place, True], counts[place, False])
         for place in sorted({place for place, _ in counts})
     ]
-    slope, intercept, wrong = 1.0, 0.0, _WRONG_LABELS
+    slope, intercept, wrong = 1.0, 0.0, _Wrong(_WRONG_LABELS, _WRONG_LABELS)
     for _ in range(_ROUNDS):
         before = slope, intercept
-        soft, mistaken = _softened(bins, slope, intercept, wrong)
-        slope, intercept = _fit(soft, slope, intercept)
-        wrong = min(max(mistaken / len(truths), 1e-6), _MOST_WRONG_LABELS)
+        soft, wrong = _softened(bins, slope, intercept, wrong)
+        slope, intercept = _fit([*soft, *_AS_SCORED], slope, intercept)
         if abs(slope - before[0]) + abs(intercept - before[1]) < 1e-5:
             break
     return (round(slope, 4), round(intercept, 4)) if slope > 0 else (1.0, 0.0)
@@ -60,18 +77,26 @@ def error(probabilities: Sequence[float], truths: Sequence[bool], bins: int = 10
     return sum(abs(promised - came) for promised, came in sums) / len(truths) if truths else 0.0
 
 
-def _softened(bins: Iterable[_Bin], slope: float, intercept: float, wrong: float) -> tuple[list[_Bin], float]:
-    """The bins with each label counted for as much as it is believed, and how many labels are taken for wrong."""
+def _softened(bins: Iterable[_Bin], slope: float, intercept: float, wrong: _Wrong) -> tuple[list[_Bin], _Wrong]:
+    """The bins with each label counted for as much as it is believed, and how often labels seem to be wrong."""
     soft: list[_Bin] = []
-    mistaken = 0.0
+    shared = changed = 0.0
     for value, matches, others in bins:
         probability = _logistic(slope * value + intercept)
-        of_matches = wrong * (1 - probability) / (wrong * (1 - probability) + (1 - wrong) * probability)
-        of_others = wrong * probability / (wrong * probability + (1 - wrong) * (1 - probability))
-        lost, gained = matches * of_matches, others * of_others
-        soft.append(_Bin(value, matches - lost + gained, others - gained + lost))
-        mistaken += lost + gained
-    return soft, mistaken
+        doubted = matches * _share(wrong.shared * (1 - probability), (1 - wrong.changed) * probability)
+        denied = others * _share(wrong.changed * probability, (1 - wrong.shared) * (1 - probability))
+        soft.append(_Bin(value, matches - doubted + denied, others - denied + doubted))
+        shared += doubted
+        changed += denied
+    people = sum(each.others for each in soft), sum(each.matches for each in soft)
+    return soft, _Wrong(
+        min(max(_share(shared, people[0] - shared), _LEAST_WRONG), _MOST_SHARED),
+        min(max(_share(changed, people[1] - changed), _LEAST_WRONG), _MOST_CHANGED),
+    )
+
+
+def _share(part: float, rest: float) -> float:
+    return part / (part + rest) if part else 0.0
 
 
 def _fit(bins: Sequence[_Bin], slope: float, intercept: float) -> tuple[float, float]:

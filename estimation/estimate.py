@@ -34,6 +34,7 @@ def estimate(
     version: str = "unnamed",
     profile: str = "national",
     chance: int = 200_000,
+    near_identifiers: bool = False,
 ) -> dict[str, Any]:
     """See the package."""
     source = random.Random(seed)  # noqa: S311 - a sample, not a secret
@@ -42,8 +43,8 @@ def estimate(
     source.shuffle(candidates)
     held_out, fitted = _split(candidates)
 
-    unrelated = mixture.chance(_random_patterns(records, others, source, profile, chance))
-    patterns = Counter(compare(records[i], right[j]) for i, j in fitted)
+    unrelated = mixture.chance(_counted(_random_patterns(records, others, source, profile, chance), near_identifiers))
+    patterns = _counted(Counter(compare(records[i], right[j]) for i, j in fitted), near_identifiers)
     total = len(records) * len(right) if others is not None else len(records) * (len(records) - 1) // 2
     share = len(fitted) / len(candidates) if candidates else 1.0
     found = mixture.fit(patterns, unrelated, pairs=max(int(total * share), 1))
@@ -66,6 +67,7 @@ def estimate(
             name: {
                 level: [_short(shares[name][level]) for shares in (found.same, found.household, found.unrelated)]
                 for level in levels
+                if near_identifiers or (name, level) != ("national", "near")
             }
             for name, levels in LEVELS.items()
         },
@@ -80,6 +82,16 @@ def estimate(
     weights["calibration"] = {"slope": slope, "intercept": intercept}
     weights["estimated"]["labelled"] = labelled
     return weights
+
+
+def _counted(patterns: Counter[Comparison], near_identifiers: bool) -> Counter[Comparison]:
+    """Near identifiers as what they count for."""
+    if near_identifiers:
+        return patterns
+    found: Counter[Comparison] = Counter()
+    for pattern, count in patterns.items():
+        found[pattern._replace(national="different") if pattern.national == "near" else pattern] += count
+    return found
 
 
 def _split(candidates: list[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -108,7 +120,7 @@ def _random_patterns(
 
 
 def _is_suspect(comparison: Comparison) -> bool:
-    return sum(level in ("exact", "door", "street", "used") for level in comparison) >= 3
+    return sum(level in ("exact", "door", "street", "used") for level in comparison) >= 2
 
 
 def _calibrate(

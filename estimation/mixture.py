@@ -29,7 +29,7 @@ SAME: Final[Shares] = {
     "sex": {"exact": 0.99, "different": 0.01},
     "address": {"door": 0.60, "street": 0.20, "number": 0.03, "area": 0.05, "near": 0.02, "different": 0.10},
     "birth_place": {"exact": 0.95, "department": 0.02, "different": 0.03},
-    "national": {"exact": 0.99, "different": 0.01},
+    "national": {"exact": 0.99, "near": 0.005, "different": 0.005},
     "phone": {"exact": 0.80, "near": 0.02, "different": 0.18},
     "email": {"exact": 0.85, "different": 0.15},
     "order": {"kept": 0.97, "swapped": 0.015, "swapped-close": 0.005, "half": 0.01},
@@ -42,7 +42,7 @@ HOUSEHOLD: Final[Shares] = {
     "sex": {"exact": 0.50, "different": 0.50},
     "address": {"door": 0.85, "street": 0.10, "number": 0.01, "area": 0.01, "near": 0.01, "different": 0.02},
     "birth_place": {"exact": 0.35, "department": 0.25, "different": 0.40},
-    "national": {"exact": 0.0001, "different": 0.9999},
+    "national": {"exact": 0.0001, "near": 0.0001, "different": 0.9998},
     "phone": {"exact": 0.40, "near": 0.01, "different": 0.59},
     "email": {"exact": 0.02, "different": 0.98},
     "order": {"kept": 0.9988, "swapped": 0.0001, "swapped-close": 0.0001, "half": 0.001},
@@ -146,6 +146,7 @@ def chance(patterns: Mapping[Comparison, int]) -> Shares:
 # or more digits, or a door among thirty million. Someone else's number, typed by mistake, is what remains.
 _RARE: Final = (
     ("national", "exact", 1e-8, 1e-8),
+    ("national", "near", 1e-7, 1e-5),
     ("phone", "exact", 2e-8, 2e-8),
     ("phone", "near", 1e-7, 1e-6),
     ("email", "exact", 2e-8, 2e-8),

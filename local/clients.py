@@ -23,6 +23,7 @@ from passerelle.aws.clients import DynamoClients
 from passerelle.aws.dynamodb import DynamoDb
 from passerelle.aws.journal import TableNames
 from passerelle.directory.model import Role
+from passerelle.errors import Conflict
 from passerelle.identifiers import Blinder
 
 TableOption = Annotated[str, typer.Option(help="The operations table: output OperationsTable of the stack.")]
@@ -38,7 +39,11 @@ def register(
     except (KeyError, TypeError, ValueError) as fault:
         typer.echo(f"not a registration: {fault}", err=True)
         raise typer.Exit(1) from None
-    _clients(table).register(client)
+    try:
+        _clients(table).register(client)
+    except Conflict as refused:
+        typer.echo(f"refused: {refused}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"registered {client.id}")
 
 

@@ -161,9 +161,7 @@ class Story:
         """Leaves the index as it was, but for the link; returns the key of somebody else's record."""
         self._chapter = "3. Two hospitals, one person"
         place = f"Patient?identifier={_SECOND_HOSPITAL}|"
-        self._call(
-            "register without INS", "hospital-b", "PUT", f"{place}4711", (200, 201), _validated("4711", NUMBER)
-        )
+        self._call("register without INS", "hospital-b", "PUT", f"{place}4711", (200, 201), _validated("4711", NUMBER))
         asked = f"Patient/$ihe-pix?sourceIdentifier={_SECOND_HOSPITAL}|4711"
         known = self._call("cross-reference (ITI-83)", "practice", "GET", asked, (200,))
         told = [part.get("valueIdentifier", {}).get("system") for part in known.json()["parameter"]]
@@ -179,7 +177,9 @@ class Story:
         first = self._call("register somebody else", "hospital-a", "PUT", url, (200, 201), theirs).json()["id"]
         named = [{"use": "official", "family": theirs["name"][0]["family"], "given": ["Antoine"]}]
         other = _validated("4712", _DOUBTFUL) | {"name": named}
-        second = self._call("register by another name", "hospital-b", "PUT", f"{place}4712", (200, 201), other).json()["id"]
+        second = self._call("register by another name", "hospital-b", "PUT", f"{place}4712", (200, 201), other).json()[
+            "id"
+        ]
         self._stewarded(first, second)
         self._call("withdraw (ITI-104)", "hospital-b", "DELETE", f"{place}4712", (200,))
         return str(first)

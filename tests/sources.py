@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -156,6 +157,22 @@ def patient(
     if replaced_by is not None:
         made["link"] = [{"other": {"identifier": {"system": domain, "value": replaced_by}}, "type": "replaced-by"}]
     return made | content
+
+
+_SYLLABLES = ("BAR", "CHO", "DUR", "FEL", "GUI", "LAN", "MOR", "NEU", "PAS", "ROU", "TIS", "VAL")
+_GIVEN = ("Margaux", "Philippine", "Guillaume", "Bernadette", "Sylvestre", "Augustine")
+
+
+def newcomer(seed: int | str) -> dict[str, Any]:
+    """Traits for `patient` that nobody else has; the birth date stays one with month and day exchanged."""
+    chosen = random.Random(seed)
+    born = date(1931, 1, 1) + timedelta(days=chosen.randrange(25_000))
+    return {
+        "family": "".join(chosen.sample(_SYLLABLES, 3)),
+        "given": chosen.choice(_GIVEN),
+        "born": born.replace(day=born.month % 12 + 1).isoformat(),
+        "place": f"{chosen.randrange(1, 96):02d}{chosen.randrange(1, 600):03d}",
+    }
 
 
 def person(key: str) -> Person:

@@ -5,6 +5,7 @@ The emulator's DynamoDB serves calls in parallel; moto's does not.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,12 +16,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from local.exchange import Credentials, ExchangeClient
 from local.region import PARTICIPANTS
+from local.template import clients
+from passerelle.aws.dynamodb import from_attributes
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSERELLE = [sys.executable, "-c", "from local.cli import app; app()"]
@@ -33,6 +38,7 @@ class Running:
     def __init__(self, url: str, state: Path) -> None:
         self.url = url
         self.credentials = state / "credentials.json"
+        self._made = state / "stack.json"
         self._keys = Credentials(self.credentials).keys()
         self._clients: list[ExchangeClient] = []
 
@@ -45,6 +51,14 @@ class Running:
     def close_clients(self) -> None:
         while self._clients:
             self._clients.pop().http.close()
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """What a table of the stack holds, as Python values: straight from its emulator."""
+        made = {name: each["ref"] for name, each in json.loads(self._made.read_text("utf-8")).items()}
+        queue = urlsplit(next(ref for name, ref in made.items() if name.startswith("NotificationsEvents")))
+        name = next(ref for name, ref in made.items() if name.startswith(f"Tables{table.title()}"))
+        pages = clients(f"http://{queue.netloc}")("dynamodb").get_paginator("scan").paginate(TableName=name)
+        return [from_attributes(item) for page in pages for item in page["Items"]]
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         options = ["--url", self.url, "--credentials", str(self.credentials)]

@@ -71,7 +71,7 @@ def test_interactions_are_those_of_the_routes() -> None:
     assert codes(resources["Observation"]) == [
         *("create", "delete", "history-instance", "patch", "read", "search-type", "update", "vread")
     ]
-    assert codes(resources["Patient"]) == ["read", "search-type", "update"]
+    assert codes(resources["Patient"]) == ["read", "search-type"]  # by a condition only is not by id
     assert codes(resources["Binary"]) == ["read"]
     assert codes(resources["Task"]) == []
     assert resources["Task"]["operation"][0]["name"] == "accept"
@@ -93,7 +93,7 @@ def test_what_goes_beyond_an_interaction_is_said_where_it_is_done() -> None:
         "conditionalRead": "full-support",
         "conditionalDelete": "single",
     }
-    assert told["Patient"] == {"updateCreate": False, "conditionalRead": "full-support", "conditionalUpdate": True}
+    assert told["Patient"] == {"conditionalRead": "full-support", "conditionalUpdate": True}
     assert told["Subscription"] == told["Binary"] == {}
 
 

@@ -37,7 +37,9 @@ _CATEGORIES = "http://terminology.hl7.org/CodeSystem/observation-category"
 
 @pytest.fixture(scope="module")
 def practice(exchange: Exchange) -> Client:
-    return exchange.client("practice")
+    client = exchange.client("practice")
+    client.token()
+    return client
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def large(exchange: Exchange) -> str:
         entry = replace(entry, sort_at=moment[:12], values=values)
         change = RecordVersion(key=key, version=1, at=at, body=b'{"resourceType":"Observation"}', entry=entry)
         for action in actions_of(change, tables):  # straight into the emulator: a call for each would take minutes
-            table.put_item(_in_wire(action.request["Item"]))
+            table.put_item(in_wire(action.request["Item"]))
     return patient
 
 
@@ -115,7 +117,7 @@ def _result(patient: str, code: str) -> Entry:
     return ResourceDraft(content, f"{URL}/fhir").entry("any", 1, _FIRST)
 
 
-def _in_wire(item: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def in_wire(item: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """As it comes over the wire: bytes in base64."""
     return {
         name: {"B": base64.b64encode(value["B"]).decode()} if "B" in value else dict(value)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from infra.routes import fhir_routes
+from local.gateway import Response
 from passerelle.api.routes import BASE, INTERACTIONS
 from passerelle.fhir.index import RECORD_TYPES
 from passerelle.fhir.validation import validate
 from tests import examples
 from tests.exchange import Client, Exchange
+from tests.feeding import code, entry, fed, newcomer
 from tests.functions.test_patients import register
+from tests.functions.test_stewardship import People, act, decide, open_review
 
 AT = "2026-03-14T08:30:00+01:00"
 TEXT = {"text": "x"}
@@ -220,12 +223,10 @@ def test_every_type_is_listed_with_what_its_routes_do(declared: dict[str, dict[s
     for kind, names in served.items():
         plain = {each for each in names if each in INTERACTIONS and each != "conditional-patch"}
         told = interactions(declared[kind])
-        assert plain - {"conditional-update", "conditional-delete"} <= told | {"conditional-patch"}, kind
+        assert plain == told, kind
         assert {each["name"] for each in declared[kind].get("operation", [])} == {
             each.removeprefix("$") for each in names if each.startswith("$")
         }, kind
-        for conditional in ("conditional-update", "conditional-delete"):
-            assert (conditional in told) == (conditional in names), kind
 
 
 @pytest.mark.parametrize("kind", sorted({*MINIMAL, "Patient", "DocumentReference"}))
@@ -243,9 +244,15 @@ def test_every_declared_interaction_is_served(
     done = {"create"} if kind not in ("Patient", "DocumentReference") else set()
     if kind == "Patient":
         local = {"resourceType": "Patient", "identifier": [{"system": examples.DOMAIN, "value": "true-1"}]}
-        assert hospital.post(kind, local).status == 201
-        assert hospital.put(f"Patient?identifier={examples.DOMAIN}|true-1", local).status == 200
-        done |= {"create", "conditional-update"}
+        withdrawn = f"Patient/{hospital.post(kind, local).json['id']}"
+        own = f"Patient?identifier={examples.DOMAIN}|true-1"
+        assert hospital.put(own, local).status == 200
+        for whose in ("Patient", f"Patient?_id={id}", f"{own}&identifier={examples.DOMAIN}|true-2"):
+            assert hospital.request("DELETE", whose).status == 400
+        assert hospital.request("DELETE", withdrawn).status == 405
+        assert hospital.request("DELETE", own).status == 200
+        assert (hospital.get(withdrawn).status, hospital.request("DELETE", own).status) == (404, 404)
+        done |= {"create", "conditional-update", "conditional-delete"}
     read = hospital.get(place, Accept="application/fhir+json, application/xml, */*")
     assert read.status == 200
     if row.get("conditionalRead"):
@@ -282,7 +289,7 @@ def test_every_declared_interaction_is_served(
     if "patch" in names:
         assert hospital.request("PATCH", place, PATCH, **JSON_PATCH).status == 200
         done.add("patch")
-    if "conditional-delete" in names:
+    if "conditional-delete" in names - done:
         other = made(hospital, kind, key)
         assert hospital.request("DELETE", f"{kind}?{condition(kind, key, other, row)}").status == 200
         assert hospital.get(f"{kind}/{other}").status == 410
@@ -294,6 +301,51 @@ def test_every_declared_interaction_is_served(
     if kind == "Binary":
         done -= {"search-type"}
     assert names <= done | {"conditional-patch"}, names - done
+
+
+def test_every_operation_on_people_does_what_it_is_for(
+    exchange: Exchange, hospital: Client, key: str, statement: dict[str, Any], declared: dict[str, dict[str, Any]]
+) -> None:
+    """One success of each operation that is declared."""
+    steward = exchange.client("steward")
+    at_a, at_b = People(exchange).doubtful("VRAI")
+    _, qualified = examples.patient(9)
+    identity = {**qualified, "identifier": [{"system": examples.DOMAIN, "value": "true-9"}]}
+    identity["extension"][0]["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] = "VALI"
+    bare = {"resourceType": "Patient", "identifier": [{"system": examples.DOMAIN, "value": "true-8"}]}
+    one, other = (hospital.post("Patient", each).json["id"] for each in (identity, bare))
+    traits = {name: qualified[name] for name in ("resourceType", "name", "gender", "birthDate", "address")}
+    calls: dict[str, Callable[[], Response]] = {
+        "changes": lambda: hospital.get(f"Patient/{key}/$changes"),
+        "everything": lambda: hospital.get(f"Patient/{key}/$everything"),
+        "summary": lambda: hospital.get(f"Patient/{key}/$summary"),
+        "validate": lambda: hospital.post("Patient/$validate", qualified),
+        "ihe-pix": lambda: hospital.get(f"Patient/$ihe-pix?sourceIdentifier={examples.ins(1)}"),
+        "match": lambda: hospital.post("Patient/$match", traits),
+        "ins-qualify": lambda: hospital.post(f"Patient/{one}/$ins-qualify", b""),
+        "reviews": lambda: steward.get("Patient/$reviews"),
+        "identity": lambda: steward.get(f"Patient/{at_a}/$identity"),
+        "decide": lambda: decide(steward, open_review(steward, at_a, at_b), "later"),
+        "link": lambda: act(steward, "link", first=at_a, second=at_b),
+        "unlink": lambda: act(steward, "unlink", patient=at_b),
+        "merge": lambda: act(steward, "merge", source_patient=other, target_patient=one),
+        "unmerge": lambda: act(steward, "unmerge", patient=other),
+    }
+    assert {each["name"] for each in declared["Patient"]["operation"]} == calls.keys()
+    for name, call in calls.items():
+        answer = call()
+        assert answer.status == 200, (name, answer.body)
+        assert answer.json.get("parameter") or answer.json.get("entry") or name in ("ins-qualify", "validate"), name
+    assert [each["name"] for each in statement["rest"][0]["operation"]] == ["process-message"]
+    assert code(fed(exchange, entry("POST", "Patient", newcomer()[1]))) == "ok"
+
+
+def test_what_is_for_stewards_is_for_nobody_else(exchange: Exchange, hospital: Client, key: str) -> None:
+    assert hospital.get("Patient/$reviews").status == 403
+    assert hospital.get(f"Patient/{key}/$identity").status == 403
+    steward = exchange.client("steward")
+    assert steward.get("Observation?patient=1").status == 403
+    assert steward.request("DELETE", f"Patient?identifier={examples.DOMAIN}|1").status == 403
 
 
 def test_every_operation_has_a_route_that_serves_it(hospital: Client, key: str) -> None:

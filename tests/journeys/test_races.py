@@ -5,15 +5,19 @@ A client that meets others is never told to come again later.
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from local.exchange import ExchangeClient
-from tests import examples
+from passerelle.patients.identity import nir_key
+from tests import examples, sources, wholeness
 from tests.stack_process import Running, at_once
 
 MANY = 64
@@ -163,3 +167,210 @@ def test_the_same_request_sent_at_once_is_done_once(client: ExchangeClient, pers
     assert len({answer.json()["id"] for answer in answers}) == 1
     found = entries(client, f"Observation?patient={person}&code=urn:race|{code['coding'][0]['code']}")
     assert len(found) == 1
+
+
+# --- identities -----------------------------------------------------------------------------------------------------
+
+SOURCES = {
+    "urn:oid:2.999.1": "hospital-a",
+    "urn:oid:2.999.2": "hospital-b",
+    "urn:oid:2.999.3": "practice",
+    "urn:oid:2.999.4": "laboratory",
+}
+A, B, *_ = SOURCES
+Traits = dict[str, Any]
+
+
+class Index:
+    """The four sources and the stewards, with clients that are signed in; and what is stored."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.clients = {domain: running.client(name) for domain, name in SOURCES.items()}
+        self.steward = running.client("steward")
+        for client in (*self.clients.values(), self.steward):
+            client.token()
+
+    def put(self, domain: str, local: str, **traits: Any) -> httpx.Response:
+        """Register a person; of one born nowhere, `place` is left out."""
+        content = sources.patient(domain, local, **traits)
+        if traits.get("place") == "":
+            content["extension"] = content["extension"][:1]
+        return self.clients[domain].request("PUT", f"Patient?identifier={domain}|{local}", json=content)
+
+    def key(self, domain: str, local: str, **traits: Any) -> str:
+        answer = self.put(domain, local, **traits)
+        assert answer.status_code in (200, 201), answer.text
+        return str(answer.json()["id"])
+
+    def decide(self, operation: str, **values: str) -> httpx.Response:
+        """A steward's operation; the id of a Patient is given as `_id`, after the name."""
+        told: list[dict[str, Any]] = [{"name": "reason", "valueString": "seen at the desk"}]
+        for name, value in values.items():
+            if name.endswith("_id"):
+                reference = {"reference": f"Patient/{value}"}
+                told.append({"name": name[:-3].replace("_", "-"), "valueReference": reference})
+            else:
+                told.append({"name": name, "valueString": value})
+        body = {"resourceType": "Parameters", "parameter": told}
+        return self.steward.request("POST", f"Patient/${operation}", json=body)
+
+    def stored(self) -> list[dict[str, Any]]:
+        """The items of the index, which holds together."""
+        patients, clinical = self.running.items("patients"), self.running.items("clinical")
+        wholeness.check_index(patients, clinical)
+        return patients
+
+
+@pytest.fixture
+def index(running: Running) -> Index:
+    return Index(running)
+
+
+def together(*attempts: Callable[[], httpx.Response]) -> list[httpx.Response]:
+    return at_once(len(attempts), lambda number: attempts[number]())
+
+
+def members_of(items: wholeness.Items) -> dict[str, frozenset[str]]:
+    """The records of the person of each record."""
+    return {patient: frozenset(each.members) for each in wholeness.people(items).values() for patient in each.members}
+
+
+def are_known_to_each_other(items: wholeness.Items, keys: Sequence[str]) -> bool:
+    """Whether links and open questions hold these records together."""
+    persons = members_of(items)
+    asked = [{item["first"], item["second"]} for item in items if item["PK"] == "W" and item["status"] == "open"]
+    known = {keys[0]}
+    while True:
+        more = set().union(*(persons[each] for each in known), *(pair for pair in asked if pair & known))
+        if more <= known:
+            return set(keys) <= known
+        known |= more
+
+
+def varied(traits: Traits) -> list[Traits]:
+    """The same person as four sources may write them: exactly, with a letter too few, with month and day exchanged."""
+    year, month, day = traits["born"].split("-")
+    return [
+        traits,
+        {**traits, "given": traits["given"][:3] + traits["given"][4:]},
+        {**traits, "born": f"{year}-{day}-{month}"},
+        {**traits, "family": traits["family"][:-1]},
+    ]
+
+
+def test_a_newcomer_of_four_sources_is_one_person(index: Index) -> None:
+    rounds = []
+    for number in range(8):
+        traits = sources.newcomer(number)
+        answers = together(*(partial(index.put, domain, f"same-{number}", **traits) for domain in SOURCES))
+        assert statuses(answers) == {201: 4}, [answer.text for answer in answers]
+        rounds.append({answer.json()["id"] for answer in answers})
+    persons = members_of(index.stored())
+    for keys in rounds:
+        assert {persons[key] for key in keys} == {frozenset(keys)}
+
+
+def test_a_newcomer_told_four_ways_is_not_silently_several(index: Index) -> None:
+    rounds = []
+    for number in range(100, 110):
+        told = zip(SOURCES, varied(sources.newcomer(number)), strict=True)
+        attempts = [partial(index.put, domain, f"like-{number}", **traits) for domain, traits in told]
+        answers = together(*random.Random(number).sample(attempts, 4))
+        assert statuses(answers) == {201: 4}, [answer.text for answer in answers]
+        rounds.append([answer.json()["id"] for answer in answers])
+    items = index.stored()
+    for keys in rounds:
+        assert are_known_to_each_other(items, keys)
+
+
+def test_two_who_enter_no_block_in_common_are_not_silently_several(index: Index) -> None:
+    """One reads what the other enters, and may enter before: month and day exchanged, and nothing else is known."""
+    rounds = []
+    for number in range(600, 612):
+        exact, _, exchanged, _ = varied(sources.newcomer(number) | {"given": "Philippine", "place": ""})
+        answers = together(
+            partial(index.put, A, f"date-{number}", **exact), partial(index.put, B, f"date-{number}", **exchanged)
+        )
+        assert statuses(answers) == {201: 2}, [answer.text for answer in answers]
+        rounds.append([answer.json()["id"] for answer in answers])
+    items = index.stored()
+    for keys in rounds:
+        assert are_known_to_each_other(items, keys)
+
+
+def test_a_new_national_identifier_of_two_sources_names_one_person(index: Index) -> None:
+    """Nothing else says that they are one."""
+    rounds = []
+    for number in range(200, 208):
+        traits = sources.newcomer(number)
+        born = traits["born"]
+        matricule = f"2{born[2:4]}{born[5:7]}{traits['place']}{number:03d}"
+        traits["ins"] = matricule + nir_key(matricule)
+        answers = together(
+            partial(index.put, A, f"ins-{number}", **traits),
+            partial(index.put, B, f"ins-{number}", **{**traits, "given": "Anne-Sophie"}),
+        )
+        assert statuses(answers) == {201: 2}, [answer.text for answer in answers]
+        rounds.append({answer.json()["id"] for answer in answers})
+    persons = members_of(index.stored())
+    for keys in rounds:
+        assert {persons[key] for key in keys} == {frozenset(keys)}
+
+
+def test_a_question_is_answered_by_one_of_two_stewards(index: Index) -> None:
+    said = ("same", "different")
+    rounds = []
+    for number in range(300, 306):
+        traits = sources.newcomer(number)
+        keys = index.key(A, f"ask-{number}", **traits), index.key(B, f"ask-{number}", **traits, gender="male")
+        card = index.steward.request("GET", f"Patient/{keys[0]}/$identity").json()["parameter"]
+        (question,) = [part["part"] for part in card if part["name"] == "review"]
+        review = next(part["valueId"] for part in question if part["name"] == "id")
+        answers = together(*(partial(index.decide, "decide", review=review, decision=each) for each in said))
+        assert statuses(answers) == {200: 1, 409: 1}, [answer.text for answer in answers]
+        rounds.append((*keys, review, said[0] if answers[0].status_code == 200 else said[1]))
+    items = index.stored()
+    persons = members_of(items)
+    for one, other, review, winner in rounds:
+        assert [item["status"] for item in items if item["PK"] == "W" and item["id"] == review] == [winner]
+        assert (persons[one] == persons[other]) == (winner == "same")
+
+
+def test_a_merge_and_links_at_once(index: Index) -> None:
+    """A link comes before, and goes with the record, or finds it out of use."""
+    rounds = []
+    for number in range(400, 406):
+        people = [sources.newcomer(number + step) for step in (0, 1000, 2000)]
+        left, kept = (index.key(A, f"merge-{number}-{n}", **people[n]) for n in (0, 1))
+        other = index.key(B, f"merge-{number}", **people[2])
+        merged, linked, also = together(
+            partial(index.put, A, f"merge-{number}-0", **people[0], replaced_by=f"merge-{number}-1"),
+            partial(index.decide, "link", first_id=left, second_id=other),
+            partial(index.decide, "link", first_id=other, second_id=kept),
+        )
+        assert (merged.status_code, also.status_code) == (200, 200), (merged.text, also.text)
+        assert linked.status_code in (200, 409), linked.text
+        rounds.append({left, kept, other})
+    persons = members_of(index.stored())
+    for keys in rounds:
+        assert {persons[key] for key in keys} == {frozenset(keys)}
+
+
+def test_an_unlink_and_registrations_at_once(index: Index) -> None:
+    """Whichever comes first, what a steward separates stays apart."""
+    moved = [{"line": ["4 rue Neuve"], "city": "Rivières", "postalCode": "00100"}]
+    rounds = []
+    for number in range(500, 506):
+        traits = sources.newcomer(number)
+        one, other = index.key(A, f"apart-{number}", **traits), index.key(B, f"apart-{number}", **traits)
+        answers = together(
+            partial(index.decide, "unlink", patient_id=other),
+            partial(index.put, A, f"apart-{number}", **traits, address=moved),
+            partial(index.put, B, f"apart-{number}", **traits, address=moved),
+        )
+        assert statuses(answers) == {200: 3}, [answer.text for answer in answers]
+        rounds.append((one, other))
+    persons = members_of(index.stored())
+    for one, other in rounds:
+        assert [persons[one], persons[other]] == [frozenset([one]), frozenset([other])]

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from local.region import ins_of
 from passerelle import wiring
 from passerelle.aws.dynamodb import measure
-from passerelle.aws.patients import person_from_item
 from passerelle.errors import Conflict, Forbidden, NotFound, Unprocessable, Unsupported
 from passerelle.fhir import json as fhir_json
 from passerelle.patients.model import HistoryKind, ReviewStatus, Rule
 from passerelle.patients.stewardship import MAX_REASON_CHARACTERS
-from tests import record, registered, sources
+from tests import record, registered, sources, wholeness
 from tests.sources import STEWARD, Source, person, reviews
 
 A, B = Source(1), Source(2)
@@ -276,26 +275,7 @@ def _apply(step: Any, known: list[str]) -> None:
 
 
 def check_index() -> None:
-    """Every record is of one person, whose copies agree; a national identifier names one person, and the right one."""
-    index = record.items("patients")
-    people = {item["PK"].removeprefix("L#"): person_from_item(item) for item in index if item["PK"].startswith("L#")}
-    copies = {
-        item["PK"].removeprefix("P#"): person_from_item(item) for item in record.items() if item["SK"] == "c#PERSON"
-    }
-    members = [patient for each in people.values() for patient in each.members]
-    assert sorted(members) == sorted(copies)
-    for each in people.values():
-        assert len({member.qualified for member in each.records} - {None}) <= 1
-        assert all(copies[patient] == each for patient in each.members)
-    named = {item["PK"].removeprefix("K#"): item["person"] for item in index if item["SK"] == "P"}
-    assert named == {each.qualified: each.key for each in people.values() if each.qualified}
-    held = {item["PK"].removeprefix("S#"): item["places"] for item in index if item["SK"] == "PLACES"}
-    slots = {
-        (item["PK"].removeprefix("B#"), int(item["SK"])): item["patient"]
-        for item in index
-        if item["PK"].startswith("B#") and "patient" in item
-    }
-    assert slots == {place: patient for patient, places in held.items() for place in places.items()}
+    wholeness.check_index(record.items("patients"), record.items())
 
 
 # --- costs --------------------------------------------------------------------------------------------------------

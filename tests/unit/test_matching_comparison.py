@@ -86,10 +86,38 @@ def test_an_address_is_compared_as_a_whole(a: str, b: str, level: str) -> None:
     assert compare(one, other).address == compare(other, one).address == level
 
 
-def test_neighbouring_identifiers_are_those_of_twins() -> None:
-    one, other = MatchRecord(national="280025935001234"), MatchRecord(national="280025935001235")
-    assert compare(one, other).national == "different"
-    assert compare(one, one).national == "exact"
+@pytest.mark.parametrize(
+    ("a", "b", "level"),
+    [
+        ("280025935001234", "280025935001234", "exact"),
+        ("280025935001234", "280025935001235", "near"),
+        ("280025935001234", "280025935001243", "near"),
+        ("280025935001234", "280025935001345", "different"),
+        ("280025935001234", "", UNKNOWN),
+    ],
+)
+def test_identifiers(a: str, b: str, level: str) -> None:
+    assert compare(MatchRecord(national=a), MatchRecord(national=b)).national == level
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "level"),
+    [
+        ("59350", "59350", "exact"),
+        ("59350", "59001", "department"),
+        ("59350", "13055", "different"),
+        ("20004", "2A004", "department"),
+        ("75050", "92050", "department"),
+        ("78297", "91297", "department"),
+        ("92050", "93066", "different"),
+        ("99350", "99352", "different"),
+        ("99352", "75056", "different"),
+        ("99352", "", UNKNOWN),
+    ],
+)
+def test_birth_places(a: str, b: str, level: str) -> None:
+    assert compare(MatchRecord(birth_place=a), MatchRecord(birth_place=b)).birth_place == level
+    assert compare(MatchRecord(birth_place=b), MatchRecord(birth_place=a)).birth_place == level
 
 
 def test_nothing_is_known_of_nobody() -> None:

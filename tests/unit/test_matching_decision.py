@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from passerelle.matching.decision import Candidate, Grade, decide
 from passerelle.matching.record import MatchRecord
-from passerelle.matching.scoring import Evidence, Model, Score
+from passerelle.matching.scoring import STRICT, Evidence, Model, Score
 
 MODEL = Model.load("fr")
 CUTS = MODEL.thresholds
@@ -59,6 +59,9 @@ def _verdict(stored: MatchRecord, sought: MatchRecord) -> Grade:
         ("one digit of the date", KNOWN, replace(KNOWN, birth_date="19800212")),
         ("names exchanged", KNOWN, replace(KNOWN, family="camille", given="lefebvre")),
         ("sex not known", KNOWN, replace(KNOWN, sex="")),
+        ("another place of the same department", KNOWN, replace(KNOWN, birth_place="59001")),
+        ("department redrawn", *(replace(KNOWN, birth_place=each) for each in ("75050", "92050"))),
+        ("birth place not known, moved", KNOWN, replace(KNOWN, birth_place="", **{**MOVED, "phone": ""})),
         (
             "same identifier, sex mistaken",
             replace(KNOWN, national=NATIONAL),
@@ -92,6 +95,9 @@ def test_linked_without_asking(case: str, stored: MatchRecord, sought: MatchReco
             *(MatchRecord(family="martin", given="marie", birth_date="19620311"),) * 2,
         ),
         ("the other sex", KNOWN, replace(KNOWN, sex="m")),
+        ("born elsewhere", KNOWN, replace(KNOWN, birth_place="13055")),
+        ("born in another country", *(replace(KNOWN, birth_place=each) for each in ("99350", "99352"))),
+        ("the same names and birth date, nothing else", KNOWN, replace(KNOWN, birth_place="", **MOVED)),
         ("another birth date", KNOWN, replace(KNOWN, birth_date="19750830")),
         ("other identifier", replace(KNOWN, national=NATIONAL), replace(KNOWN, national=OTHER_NATIONAL)),
         (
@@ -117,7 +123,10 @@ LEVELS = {
     "given": st.sampled_from(["exact", "misspelt", "close", "other", "different", "unknown"]),
     "birth_date": st.sampled_from(["exact", "near", "different", "unknown"]),
     "sex": st.sampled_from(["exact", "different", "unknown"]),
-    "national": st.sampled_from(["exact", "different", "unknown"]),
+    "birth_place": st.sampled_from(["exact", "department", "different", "unknown"]),
+    "address": st.sampled_from(["door", "different", "unknown"]),
+    "phone": st.sampled_from(["exact", "different", "unknown"]),
+    "national": st.sampled_from(["exact", "near", "different", "unknown"]),
     "order": st.sampled_from(["kept", "swapped", "half", "unknown"]),
 }
 
@@ -133,7 +142,7 @@ def _candidates(draw: st.DrawFn) -> Candidate:
             bits=bits,
             probability=MODEL.calibrated(bits),
             evidence=tuple(Evidence(field=field, level=level, bits=0.0) for field, level in levels.items()),
-            contradictions=tuple(field for field in ("given", "birth_date", "sex") if levels[field] == "different"),
+            contradictions=tuple(field for field in STRICT if levels[field] == "different"),
             model="test",
         ),
         has_same_national=draw(st.booleans()) and levels["national"] == "exact",
@@ -155,10 +164,14 @@ def test_guards(candidates: list[Candidate]) -> None:
         assert verdict is verdicts[0]
         assert chosen.score.bits >= CUTS.certain
         assert len(chosen.score.contradictions) <= chosen.has_same_national
+        levels = {each.field: each.level for each in chosen.score.evidence}
+        if not chosen.has_same_national and levels["birth_place"] == "unknown":
+            assert (levels["address"], levels["phone"]) != ("different", "different")
         for candidate in candidates:
             if candidate.person == chosen.person:
                 assert not candidate.is_barred
-                assert all(each.level != "different" for each in candidate.score.evidence if each.field == "national")
+                nationals = [each.level for each in candidate.score.evidence if each.field == "national"]
+                assert nationals in (["exact"], ["unknown"])
             else:
                 assert chosen.score.bits - candidate.score.bits >= CUTS.margin
 

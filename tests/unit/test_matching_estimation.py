@@ -116,6 +116,39 @@ def test_calibration_is_not_led_astray_by_wrong_labels() -> None:
     assert (robust_slope, robust_intercept) == pytest.approx((slope, intercept), rel=0.15)
 
 
+def test_calibration_bears_identifiers_that_are_mistyped() -> None:
+    """One person in eight has two, so the labels say; two people never share one."""
+    rng = Random(12)
+    bits = [rng.uniform(-30, 30) for _ in range(6000)]
+    truths = [rng.random() < 1 / (1 + math.exp(-(value - 6) * math.log(2))) for value in bits]
+    mislabelled = [truth and rng.random() > 1 / 8 for truth in truths]
+    assert calibration.platt(bits, mislabelled) == pytest.approx(calibration.platt(bits, truths), rel=0.25)
+
+
+def test_few_labels_change_little() -> None:
+    slope, intercept = calibration.platt([25.0] * 150, [True] * 130 + [False] * 20)
+    assert slope == pytest.approx(1.0, abs=0.1)
+    assert intercept == pytest.approx(0.0, abs=0.1)
+
+
+def test_near_identifiers_count_where_they_are_asked_for() -> None:
+    left, right = _register(300, seed=6)
+    rng = Random(6)
+    right = [
+        replace(each, national=f"{each.national[:-2]}x{each.national[-1]}")
+        if each.national and rng.random() < 0.3
+        else each
+        for each in right
+    ]
+    pairs = candidate_pairs(left, right)
+    without = estimate(left, pairs, seed=3, others=right, chance=5_000)
+    assert without["traits"]["national"].keys() == {"exact", "different"}
+    counted = estimate(left, pairs, seed=3, others=right, chance=5_000, near_identifiers=True)
+    same, _, chance = counted["traits"]["national"]["near"]
+    assert same == pytest.approx(0.3, abs=0.1)
+    assert chance < 0.01
+
+
 def test_calibration_needs_both_kinds() -> None:
     assert calibration.platt([1.0, 2.0], [True, True]) == (1.0, 0.0)
     assert calibration.platt([], []) == (1.0, 0.0)

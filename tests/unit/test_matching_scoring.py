@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -105,6 +107,33 @@ def test_disagreement_is_against(trait: str, one: str, other: str) -> None:
 def test_the_probability_grows_with_the_bits(one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert MODEL.calibrated(low) <= MODEL.calibrated(high)
+
+
+def test_neighbouring_identifiers_are_those_of_twins() -> None:
+    """So they tell as much as any other identifier does: they are never better than a different one."""
+    one, near, other = (
+        MatchRecord(national=each) for each in ("280025935001234", "280025935001235", "151119935001234")
+    )
+    assert _bits(MODEL.score(one, near)) == _bits(MODEL.score(one, other))
+
+
+@given(RECORDS, RECORDS)
+def test_a_near_identifier_is_never_better_than_a_different_one(a: MatchRecord, b: MatchRecord) -> None:
+    a = replace(a, national="280025935001234")
+    near, different = (MODEL.score(a, replace(b, national=each)) for each in ("280025935001243", "151119935004321"))
+    assert near == different
+
+
+def test_weights_may_know_near_identifiers() -> None:
+    weights = json.loads((files("passerelle.matching") / "data" / "weights_fr.json").read_text("utf-8"))
+    weights["traits"]["national"]["near"] = [0.01, 1e-4, 1e-5]
+    model = Model({**weights, "version": "elsewhere-1"})
+    score = model.score(MatchRecord(national="280025935001234"), MatchRecord(national="280025935001235"))
+    stored = [(evidence.field, evidence.level, evidence.rarity) for evidence in score.evidence]
+    assert _bits(score)["national"] > 0
+    assert model.replay(stored) == score
+    with pytest.raises(Fault):
+        MODEL.replay(stored)
 
 
 def test_a_rare_name_is_better_evidence() -> None:

@@ -18,6 +18,7 @@ Interaction = Literal["c", "r", "u", "d", "s"]
 
 _SMART = re.compile(r"(?P<context>system|user|patient)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<rights>c?r?u?d?s?)")
 _TRANSACTION = re.compile(r"(ITI|PCC)-\d+|TD\d(\.\d[a-d]?)?")
+_FEED = re.compile(r"TD2(\..+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class Scopes:
             if smart and smart["type"] in ("*", permission.resource) and permission.interaction in smart["rights"]:
                 return True
         return False
+
+    @property
+    def feed_national_record(self) -> bool:
+        """Whether documents are sent for the national record (DMP, transactions TD2)."""
+        return any(_FEED.fullmatch(value) for value in self.values)
 
     def covers(self, other: Scopes) -> bool:
         """Whether everything that `other` allows is allowed here too: what a client may be granted."""

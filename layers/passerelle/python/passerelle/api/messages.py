@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from passerelle.access import Permission, Request, Touched, insufficient_scope
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired
 from passerelle.audit.model import audit_of
-from passerelle.errors import Forbidden, NotFound, PasserelleError, Unprocessable
+from passerelle.errors import NotFound, PasserelleError, Unprocessable
 from passerelle.fhir.bundles import resolve_references
 from passerelle.fhir.demographics import single_identifier
 from passerelle.fhir.patient import FhirPatientDraft
@@ -134,10 +134,7 @@ class _Feeding:
             return asked
         known = self._known(entry)
         if known is not None:
-            own = self._own(known.traits.identifiers)
-            if own is None:
-                raise Forbidden("the caller is not the source of this record")
-            return own
+            return self._patients.identifier_of(self._request, known)
         if entry.resource:
             own = self._own(self._draft(entry.resource).traits.identifiers)
             if own is not None:

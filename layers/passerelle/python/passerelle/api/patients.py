@@ -29,6 +29,7 @@ from passerelle.fhir.demographics import (
     single_identifier,
 )
 from passerelle.fhir.disclosure import is_source
+from passerelle.fhir.identity import check_size
 from passerelle.fhir.match import Graded, check_traits, read_match, render_matches
 from passerelle.fhir.outcome import success
 from passerelle.fhir.patient import FhirPatientDraft, dmp_view, public_view, traits_of
@@ -81,7 +82,8 @@ def serve_patients(app: FhirApp) -> None:
 def _register(call: Call, wired: WiredPatients) -> Reply:
     identifier = single_identifier(call.query)
     draft = _draft(call, wired, call.resource)
-    return _written(call, *wired.patients.register(call.request, identifier, draft), warnings=draft.warnings)
+    registered = wired.patients.register(call.request, identifier, draft, if_match=call.if_match)
+    return _written(call, *registered, warnings=draft.warnings)
 
 
 def _create(call: Call, wired: WiredPatients) -> Reply:
@@ -241,6 +243,7 @@ def _cross_reference(call: Call, wired: WiredPatients) -> Reply:
 
 def _match(call: Call, wired: WiredPatients) -> Reply:
     asked = read_match(call.query, call.resource)
+    check_size(asked.patient)
     traits = traits_of(asked.patient, wired.scheme)
     check_traits(traits)
     found = wired.patients.match(call.request, traits, count=asked.count, only_certain=asked.only_certain)

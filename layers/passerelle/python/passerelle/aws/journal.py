@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from passerelle.access import Touched
 from passerelle.audit.model import AuditRecord
-from passerelle.aws.dynamodb import Action, DynamoDb, Item, put
+from passerelle.aws.dynamodb import MAX_ITEM_BYTES, Action, DynamoDb, Item, put
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging, fits_one_transaction
-from passerelle.errors import Busy, Fault
+from passerelle.errors import Busy, Fault, TooLarge
 from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder
 from passerelle.journal import AlreadyAnsweredError, Announcement, Answer, Change
@@ -86,6 +86,8 @@ class DynamoJournal:
         # Answers come first: a repeated request learns of its answer before anything else that it would lose.
         ordered = sorted(changes, key=lambda change: not isinstance(change, Answer))
         actions = [action for change in ordered for action in actions_of(change, self._tables)]
+        if any(action.cost_bytes() > MAX_ITEM_BYTES for action in actions):
+            raise TooLarge("what is to be stored is too large")
         for attempt in range(_MEETINGS):
             try:
                 if fits_one_transaction(actions):

@@ -17,7 +17,7 @@ clinical entries in one round trip; it is replaced in the transaction that chang
 
 Slots of a block are numbered and taken once (`attribute_not_exists`): a registration that looked into a block is
 Stale if another one entered it meanwhile, so that two registrations of one newcomer can never miss each other. The
-slot of a record that left stays taken for a day: numbers may not be given again while anybody looks at them.
+slot of a record that left its block stays taken for a day: numbers may not be given again while anybody looks at them.
 """
 
 from __future__ import annotations
@@ -120,15 +120,19 @@ class DynamoPatientIndex:
         return self.find_links(pointer["person"]) if pointer else None
 
     def _find_block(self, key: str) -> BlockPage:
-        items, _ = self._dynamodb.query(self._tables.patients, f"B#{key}", descending=True, limit=BLOCK_LIMIT + 1)
+        items = self._dynamodb.query_all(self._tables.patients, f"B#{key}", descending=True, limit=BLOCK_LIMIT + 1)
         sealer = _sealer(self._tables)
-        entries = tuple(
-            Blocked(patient=item["patient"], record=MatchRecord.unpack(sealer.open(item["traits"], f"B#{key}")))
-            for item in items
-            if "patient" in item
-        )
-        latest = int(items[0]["SK"]) if items else 0
-        return BlockPage(place=Place(key=key, slot=latest + 1), entries=entries, is_full=len(items) > BLOCK_LIMIT)
+        latest = 0
+        entries: list[Blocked] = []
+        for item in items:  # slots that were left are read over: they may hide nobody
+            latest = latest or int(item["SK"])
+            if "patient" in item:
+                record = MatchRecord.unpack(sealer.open(item["traits"], f"B#{key}"))
+                entries.append(Blocked(patient=item["patient"], record=record))
+            if len(entries) > BLOCK_LIMIT:
+                break
+        place = Place(key=key, slot=latest + 1)
+        return BlockPage(place=place, entries=tuple(entries), is_full=len(entries) > BLOCK_LIMIT)
 
     def find_places(self, patient: str) -> Sequence[Place]:
         item = self._dynamodb.get(self._tables.patients, (f"S#{patient}", "PLACES"))
@@ -367,9 +371,14 @@ def _block_actions(change: SourceRecordChange, tables: TableNames) -> list[Actio
             item = {**_slot(place), "patient": change.patient, "traits": sealer.seal(packed, f"B#{place.key}")}
             actions.append(put(tables.patients, item, unless_exists=_overtaken))
     nobody = {"ttl": int((change.at + _LEFT_KEPT).timestamp())}
+    entered = {place.key for place in new}
+    mine = {":me": change.patient}
     for place in old if old != new else ():
-        left = {**_slot(place), **nobody}
-        actions.append(put_if(tables.patients, left, "patient = :me", {":me": change.patient}, _overtaken))
+        slot = _slot(place)
+        if place.key in entered:  # at a higher slot, so this one is not given again
+            actions.append(delete_if(tables.patients, (slot["PK"], slot["SK"]), "patient = :me", mine, _overtaken))
+        else:
+            actions.append(put_if(tables.patients, {**slot, **nobody}, "patient = :me", mine, _overtaken))
     for place in change.looked_into:
         slot = _slot(place)
         actions.append(check_absent(tables.patients, (slot["PK"], slot["SK"]), _overtaken))

@@ -119,7 +119,8 @@ class Staging:
         actions = [action for record in records for action in self._staged(record, transaction)]
         keys = [[*_key_of(action)] for action in actions]
         packed = zlib.compress(json.dumps(keys, separators=(",", ":")).encode())
-        if len(with_flip) >= MAX_ACTIONS or len(packed) > _MAX_KEYS_BYTES:
+        at_once = sum(action.cost_bytes() for action in with_flip)
+        if len(with_flip) >= MAX_ACTIONS or at_once > MAX_TRANSACTION_BYTES or len(packed) > _MAX_KEYS_BYTES:
             raise TooLarge("the transaction is too large")
         self._dynamodb.write(
             put(

@@ -17,8 +17,13 @@ class DocumentService:
         self._vault = vault
         self._in_parallel = in_parallel
 
-    def check_publication(self, person: Person, *, path: str) -> None:
-        """Raise Unprocessable unless the person's shared record is open (DMP-7)."""
+    def check_publication(self, person: Person, *, is_national: bool, path: str) -> None:
+        """Raise Unprocessable unless the person's shared record is open (DMP-7).
+
+        The national record, `is_national`, takes documents of qualified identities only (INS-12).
+        """
+        if is_national and person.qualified is None:
+            raise Unprocessable("the identity of this person is not qualified", expression=path)
         if person.policy.status is not RecordStatus.OPEN:
             raise Unprocessable("the shared record of this person is not open", expression=path)
 

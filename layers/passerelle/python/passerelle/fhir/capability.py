@@ -126,7 +126,7 @@ def _serves(by_type: Mapping[str, set[str]], system: set[str], needed: Sequence[
 
 def _resource(name: str, by_type: Mapping[str, set[str]]) -> dict[str, Any]:
     served = by_type[name]
-    plain = {each.removeprefix("conditional-") for each in served - _FEATURES if not each.startswith("$")}
+    plain = {each for each in served - _FEATURES if not each.startswith(("$", "conditional-"))}
     resource: dict[str, Any] = {"type": name}
     resource.update(_listed("interaction", [{"code": code} for code in sorted(plain)]))
     if "vread" in served:

@@ -17,6 +17,8 @@ UNKNOWN_SOURCE: Final = "sourceIdentifier Assigning Authority not found"
 UNKNOWN_IDENTIFIER: Final = "sourceIdentifier Patient Identifier not found"
 UNKNOWN_TARGET: Final = "targetSystem not found"
 
+MAX_TARGETS: Final = 20
+
 _KNOWN: Final = ("sourceIdentifier", "targetSystem")
 _IGNORED: Final = ("_format", "_pretty")
 
@@ -79,6 +81,8 @@ def read_crossreference(query: Sequence[tuple[str, str]], body: Any, *, base_url
         raise Invalid("a sourceIdentifier is system|value", expression="http.sourceIdentifier")
     if not all(targets):
         raise Invalid("a targetSystem is a URI", code="value", expression="http.targetSystem")
+    if len(targets) > MAX_TARGETS:
+        raise Invalid(f"{MAX_TARGETS} targetSystems may be given", code="too-costly", expression="http.targetSystem")
     is_own = system.rstrip("/") == base_url
     own = [each for each in targets if each.rstrip("/") == base_url]
     return CrossReferenceQuery(

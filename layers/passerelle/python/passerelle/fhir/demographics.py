@@ -43,6 +43,8 @@ def read_search(
     served = [(name, value) for name, value in pairs if name not in _INCLUDES]
     parsed = parse_query("Patient", served, base_url=base_url, strict=strict)
     reading = _Reading(parsed.query.criteria)
+    if len(reading.systems) > MAX_LOOKUPS:
+        raise Invalid(f"a search names {MAX_LOOKUPS} domains at most", code="too-costly", expression="http.identifier")
     if not all(map(is_known, reading.systems)):
         raise unknown_domain()
     search = PatientSearch(

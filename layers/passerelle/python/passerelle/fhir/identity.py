@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from passerelle.errors import Coding
+from passerelle.errors import Coding, TooLarge
+from passerelle.fhir import json as fhir_json
 from passerelle.fhir.resource import instant
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.matching.names import normalised
@@ -29,8 +30,20 @@ from passerelle.patients.model import Address, Identifier, Survivor, Traits
 Content = Mapping[str, Any]
 
 REPLACED_BY = "replaced-by"
+MAX_REPEATS = 50  # of identifiers, of names, of telecoms, of addresses
+MAX_BYTES = 16_000  # of all names, all identifiers, ... in JSON
 _LAST_UPDATED = "lastUpdated"
 _REFERENCE = re.compile(rf"(?:(?P<base>https?://\S+)/)?Patient/(?P<key>{PATIENT_KEY.pattern})(?:/_history/\S+)?")
+
+
+def check_size(content: Content) -> None:
+    """Raise TooLarge for more than anybody is known by: names are compared each with each, identifiers kept often."""
+    for element in ("identifier", "name", "telecom", "address"):
+        listed = content.get(element, [])
+        if len(listed) > MAX_REPEATS:
+            raise TooLarge(f"a Patient may have {MAX_REPEATS}", expression=f"Patient.{element}")
+        if len(fhir_json.dumps(listed)) > MAX_BYTES:
+            raise TooLarge(f"these may have {MAX_BYTES} bytes together", expression=f"Patient.{element}")
 
 
 def traits_of(content: Content, scheme: IdentityScheme, *, base_url: str = "") -> Traits:

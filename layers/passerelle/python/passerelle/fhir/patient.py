@@ -11,6 +11,7 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.identity import (
     REPLACED_BY,
     Content,
+    check_size,
     dated,
     declaration_of,
     strict_traits_of,
@@ -54,6 +55,8 @@ class FhirPatientDraft:
     ) -> None:
         self._content = content
         self._scheme = scheme
+        if not is_stored:
+            check_size(content)
         self._declared = declaration_of(content, scheme, base_url=base_url)
         self._is_restated = False
         if not is_stored:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Literal, NoReturn, TypeVar, cast, get_args
 
+from passerelle.directory.identifiers import other_form
 from passerelle.errors import Invalid
 from passerelle.fhir.dates import date_range, written
 from passerelle.fhir.index import RECORD_TYPES, RecordType, SearchParameter, record_type
@@ -305,7 +306,7 @@ class _Reader:
         read = self._reader_of(parameter, name, modifier)
         if read is None:
             _refuse_modifier(f"{name}:{modifier}")
-        alternatives = tuple(map(read, _values(name, value)))
+        alternatives = tuple(each for text in _values(name, value) for each in _forms_of(read(text)))
         self._criteria.append(
             Criterion(
                 name=name,
@@ -413,6 +414,16 @@ def _own_code(parameter: SearchParameter, token: TokenIs) -> TokenIs:
     if token.system and token.system in parameter.systems:
         return TokenIs("", token.code)
     return token
+
+
+def _forms_of(asked: Alternative) -> tuple[Alternative, ...]:
+    """What is asked for, and the same professional or structure in the other national system (contract P17)."""
+    match asked:
+        case TokenIs(system=str(system), code=str(code)) if other := other_form(system, code):
+            return asked, TokenIs(*other)
+        case IdentifierIs(identifier=TokenIs(system=str(system), code=str(code))) if other := other_form(system, code):
+            return asked, IdentifierIs(TokenIs(*other))
+    return (asked,)
 
 
 def _token(name: str, value: str) -> TokenIs:

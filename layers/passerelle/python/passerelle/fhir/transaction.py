@@ -184,11 +184,11 @@ class TransactionService:
             return self._patients.plan_patch(
                 request,
                 str(entry.id),
-                lambda stored: FhirPatientDraft(self._patched(work, entry, stored), self._scheme),
+                lambda stored: self._patient(request, self._patched(work, entry, stored)),
                 if_match=entry.if_match,
                 beside=work.registrations,
             )
-        draft = FhirPatientDraft(entry.resource, self._scheme)
+        draft = self._patient(request, entry.resource)
         if not work.registered.keys().isdisjoint(draft.traits.identifiers):
             raise Unprocessable("two entries register the same person", expression=entry.path)
         if entry.method == "POST":
@@ -200,9 +200,14 @@ class TransactionService:
             )
         else:
             identifier = single_identifier(parse_qsl(entry.query))
-            plan = self._patients.plan(request, draft, identifier=identifier, beside=work.registrations)
+            plan = self._patients.plan(
+                request, draft, identifier=identifier, if_match=entry.if_match, beside=work.registrations
+            )
         work.registered.update(dict.fromkeys(draft.traits.identifiers, plan.registered.patient))
         return plan
+
+    def _patient(self, request: Request, resource: Mapping[str, Any]) -> FhirPatientDraft:
+        return FhirPatientDraft(resource, self._scheme, base_url=request.base_url)
 
     # --- then what every entry is about ---------------------------------------------------------------------------
 
@@ -401,7 +406,11 @@ class TransactionService:
     def _publish(self, work: _Work, entry: TransactionEntry, target: Target) -> None:
         """What a new document has to meet, and the claim of its identifier."""
         check_document_metadata(entry)
-        self._documents.check_publication(work.people[str(target.key.patient)], path=f"{entry.path}.resource.subject")
+        self._documents.check_publication(
+            work.people[str(target.key.patient)],
+            is_national=work.request.caller.scopes.feed_national_record,
+            path=f"{entry.path}.resource.subject",
+        )
         master = entry.resource["masterIdentifier"]
         text = f"{master.get('system', '')}|{master.get('value', '')}"
         token = self._blinder.blind("masterIdentifier", text)

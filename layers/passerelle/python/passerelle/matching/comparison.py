@@ -1,8 +1,8 @@
 """How far two registrations agree, trait by trait (data model, 1.3).
 
 Every comparison is symmetric. The parts of an address are no independent evidence, so it is compared as a whole; so
-are names entered in the wrong place. National identifiers are the same or not: neighbouring ones are those of twins,
-and their key catches typing errors.
+are names entered in the wrong place. National identifiers one digit apart are `near`; what that means is for the
+weights to tell (see scoring.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ UNKNOWN: Final = "unknown"
 
 _PAIRS_KEPT: Final = 100_000
 _CLOSE, _SIMILAR = 0.92, 0.82  # Jaro-Winkler: the usual cuts (Winkler 1990; the name comparisons of Splink)
+_ABROAD: Final = "99"  # followed by the country
+# Departments whose places have another code since: Corsica in 1976, Seine and Seine-et-Oise in 1968.
+_REDRAWN: Final = {"20": ("2A", "2B"), "75": ("92", "93", "94"), "78": ("91", "92", "93", "94", "95")}
 _CLOSE_TEXT = 0.9
 _SIMILAR_TEXT = 0.75
 
@@ -66,7 +69,7 @@ LEVELS: Final[dict[str, tuple[str, ...]]] = {
     "sex": ("exact", "different"),
     "address": ("door", "street", "number", "area", "near", "different"),
     "birth_place": ("exact", "department", "different"),
-    "national": ("exact", "different"),
+    "national": ("exact", "near", "different"),
     "phone": ("exact", "near", "different"),
     "email": ("exact", "different"),
 }
@@ -82,7 +85,7 @@ def compare(a: MatchRecord, b: MatchRecord) -> Comparison:
         _same(a.sex, b.sex),
         _address(a, b),
         _place(known("birth_place", a.birth_place), known("birth_place", b.birth_place)),
-        _same(known("national", a.national), known("national", b.national)),
+        _digits(known("national", a.national), known("national", b.national)),
         _digits(known("phone", a.phone), known("phone", b.phone)),
         _same(known("email", a.email), known("email", b.email)),
     )
@@ -195,7 +198,10 @@ def _place(a: str, b: str) -> str:
         return UNKNOWN
     if a == b:
         return "exact"
-    return "department" if a[:2] == b[:2] else "different"
+    one, other = sorted((a[:2], b[:2]))
+    if one == other:
+        return "different" if one == _ABROAD else "department"
+    return "department" if other in _REDRAWN.get(one, ()) else "different"
 
 
 def _text(a: str, b: str) -> str:

@@ -6,7 +6,7 @@ may contradict, and two people of one household, twins above all, are told apart
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -14,6 +14,14 @@ from typing import Final
 from passerelle.matching.scoring import Model, Score, Thresholds
 
 _SAME_NAME: Final = ("exact", "misspelt")
+# What can tell two people of one name and birth date apart, and its levels of agreement.
+_BEYOND_NAMES: Final = {
+    "birth_place": ("exact", "department"),
+    "address": ("door", "street", "number", "area"),
+    "phone": ("exact", "near"),
+    "email": ("exact",),
+}
+_OTHER_NATIONAL: Final = ("near", "different")
 
 
 class Grade(StrEnum):
@@ -92,14 +100,23 @@ def _is_safe(candidate: Candidate) -> bool:
     """No strict trait contradicts, but for one under the same national identifier.
 
     Without it the first name has to be the same, or the same misspelt. Born the same day in the same family, AUGUSTE
-    and AUGUSTIN, MARIE ALICE and MARIE ALIX, a newborn without a name and its sister may be two.
+    and AUGUSTIN, MARIE ALICE and MARIE ALIX, a newborn without a name and its sister may be two. So may two people of
+    one name and birth date when nothing else agrees, and more than a move or a new telephone sets them apart.
     """
     if candidate.has_same_national:
         return len(candidate.score.contradictions) <= 1
     levels = {evidence.field: evidence.level for evidence in candidate.score.evidence}
     has_same_name = levels.get("given") in _SAME_NAME or levels.get("order") == "swapped"
-    return has_same_name and not candidate.score.contradictions
+    return has_same_name and not candidate.score.contradictions and not _may_be_namesakes(levels)
+
+
+def _may_be_namesakes(levels: Mapping[str, str]) -> bool:
+    if any(levels.get(trait) in agreements for trait, agreements in _BEYOND_NAMES.items()):
+        return False
+    return sum(levels.get(trait) == "different" for trait in _BEYOND_NAMES) > 1
 
 
 def _has_another_national(candidate: Candidate) -> bool:
-    return any(evidence.field == "national" and evidence.level == "different" for evidence in candidate.score.evidence)
+    return any(
+        evidence.field == "national" and evidence.level in _OTHER_NATIONAL for evidence in candidate.score.evidence
+    )

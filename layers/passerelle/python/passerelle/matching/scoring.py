@@ -10,7 +10,9 @@ which the evidence adds up to, in bits: `prior` (how rarely a candidate is the p
 `household` (what is left of it when a relative explains the agreement as well). A rare name is better evidence than a
 common one, against chance only. What is unknown is no evidence.
 
-The weights are data, `data/weights_<name>.json`, made by `python -m estimation`.
+The weights are data, `data/weights_<name>.json`, made by `python -m estimation`. They may lack the level `near` of
+national identifiers: near ones then count as different. France needs that, since neighbouring INS are those of twins,
+and the key of an INS catches typing errors.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from passerelle.matching.comparison import LEVELS, UNKNOWN, Comparison, compare
 from passerelle.matching.names import letters
 from passerelle.matching.record import MatchRecord
 
-STRICT: Final = ("given", "birth_date", "sex")
-"""Traits whose disagreement is a contradiction (RNIV: the strict traits that do not change in a lifetime)."""
+STRICT: Final = ("given", "birth_date", "sex", "birth_place")
+"""Traits whose disagreement is a contradiction: RNIV's strict traits but for the birth name, for which sources often
+have the name in use. Birth places differ when not even the department is the same."""
 
+_OPTIONAL: Final = ("national", "near")
 _HALF: Final = 0.5  # of a common name's penalty goes to names that are only close
 
 
@@ -96,7 +100,8 @@ class Model:
         self._relative = math.log2(weights["per_search"]["household"] / people)
         self._slope: float = weights["calibration"]["slope"]
         self._intercept: float = weights["calibration"]["intercept"]
-        self._weights = tuple(_weights(name, weights["traits"][name]) for name in Comparison._fields)
+        self._weights = {name: _weights(name, weights["traits"][name]) for name in Comparison._fields}
+        self._has_near_identifiers = "near" in self._weights["national"]
         self._rarities = {
             name: _rarities(weights["traits"][name]["exact"][2], frequencies["rest"], frequencies["terms"])
             for name, frequencies in weights["frequencies"].items()
@@ -112,6 +117,8 @@ class Model:
         comparison = compare(a, b)
         if comparison.given == "misspelt" and self._are_names(a.given, b.given):
             comparison = comparison._replace(given="close")
+        if comparison.national == "near" and not self._has_near_identifiers:
+            comparison = comparison._replace(national="different")
         return self._score(comparison, self._rarities_of(comparison, a, b))
 
     def replay(self, levels: Iterable[tuple[str, str, float]]) -> Score:
@@ -121,7 +128,7 @@ class Model:
         model does not know.
         """
         stored = {name: (level, rarity) for name, level, rarity in levels if name in LEVELS}
-        if any(level != UNKNOWN and level not in LEVELS[name] for name, (level, _) in stored.items()):
+        if any(level not in self._weights[name] for name, (level, _) in stored.items()):
             raise Fault("the decision was made with levels that this model does not have")
         comparison = Comparison(**{name: stored.get(name, (UNKNOWN, 0.0))[0] for name in LEVELS})
         return self._score(comparison, {name: rarity for name, (_, rarity) in stored.items()})
@@ -138,7 +145,7 @@ class Model:
     def _score(self, comparison: Comparison, rarities: Mapping[str, float]) -> Score:
         evidence = [self._prior]
         bits, relative = self._prior.bits, self._relative
-        for name, level, weights in zip(Comparison._fields, comparison, self._weights, strict=True):
+        for (name, weights), level in zip(self._weights.items(), comparison, strict=True):
             weight = weights[level]
             item, rarity = weight.evidence, rarities.get(name, 0.0)
             if rarity:
@@ -180,6 +187,8 @@ def _shared_names(a: MatchRecord, b: MatchRecord) -> tuple[str, ...]:
 def _weights(name: str, shares: Mapping[str, tuple[float, float, float]]) -> dict[str, _Weight]:
     found = {UNKNOWN: _Weight(evidence=Evidence(field=name, level=UNKNOWN, bits=0.0), relative=0.0)}
     for level in LEVELS[name]:
+        if (name, level) == _OPTIONAL and level not in shares:
+            continue
         same, household, unrelated = shares[level]
         found[level] = _Weight(
             evidence=Evidence(field=name, level=level, bits=math.log2(same / unrelated)),

@@ -331,6 +331,9 @@ _AGREEMENTS: Final[Mapping[str, Callable[[Traits, Traits], bool]]] = {
 }
 
 
+_GIVEN_NAMES: Final = 10  # that are compared beside the first, each with each
+
+
 def match_record(traits: Traits) -> MatchRecord:
     """Traits as they are compared (data model, 1.2): normalised, without what is typed when nothing is known."""
     family, *other_families = [known("family", normalised(name)) for name in traits.family_names] or [""]
@@ -343,7 +346,7 @@ def match_record(traits: Traits) -> MatchRecord:
         family=family,
         used=next((name for name in other_families if name and name != family), ""),
         given=given,
-        others=tuple(dict.fromkeys(name for name in others if name and name != given)),
+        others=tuple(dict.fromkeys(name for name in others if name and name != given))[:_GIVEN_NAMES],
         birth_date=known("birth_date", born.isoformat().replace("-", "")) if born else "",
         sex={"male": "m", "female": "f"}.get(traits.gender or "", ""),
         birth_place=known("birth_place", traits.birth_place.strip().upper()),

@@ -56,7 +56,7 @@ class LinkGraph:
 
     def apart(self, patient: str, *, new_id: Callable[[], str], rule: Rule, at: datetime) -> LinkGraph:
         """Without the links of a record to others, which stay together; the records it replaced go with it."""
-        going = {patient} | {each.patient for each in self.records.values() if each.replaced_by == patient}
+        going = self._with_replaced(patient)
         cut = [each for each in self.links if (each.first in going) != (each.second in going)]
         left = sorted({each.second if each.first in going else each.first for each in cut})
         rest = self.without(lambda each: each in cut)
@@ -64,6 +64,13 @@ class LinkGraph:
             if other not in rest.component(left[0]):
                 rest = rest.linked(link_between(left[0], other, id=new_id(), rule=rule, at=at))
         return rest
+
+    def _with_replaced(self, patient: str) -> frozenset[str]:
+        """The record, those that it replaced, those that they replaced, and so on."""
+        found = {patient}
+        while more := {each.patient for each in self.records.values() if each.replaced_by in found} - found:
+            found |= more
+        return frozenset(found)
 
     def component(self, patient: str) -> frozenset[str]:
         """The records that are the same person as this one."""

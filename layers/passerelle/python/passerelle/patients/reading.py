@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from passerelle.access import Request
 from passerelle.consents.decision import may_see
 from passerelle.errors import NotFound
+from passerelle.identifiers import PATIENT_KEY
 from passerelle.patients.model import Person
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class PatientReader:
 
     def read_with_person(self, request: Request, patient: str) -> tuple[StoredPatient, Person]:
         """The source record and its person, if they exist for this caller; raises NotFound."""
+        if not PATIENT_KEY.fullmatch(patient):
+            raise NotFound()
         person, found = self._in_parallel(lambda: self._index.find_person(patient), lambda: self._store.find(patient))
         if found is None or not self.is_visible(request, person):
             raise NotFound()
@@ -37,7 +40,7 @@ class PatientReader:
 
     def person_of(self, patient: str) -> Person:
         """The person of a source record; raises NotFound."""
-        person = self._index.find_person(patient)
+        person = self._index.find_person(patient) if PATIENT_KEY.fullmatch(patient) else None
         if person is None:
             raise NotFound()
         return person

@@ -282,12 +282,17 @@ class Registrar:
         if member.replaced_by is not None:
             graph = self._replaced(work, graph, people, member, former, kept.reviews if kept else ())
         elif former is not None:
-            return _restored(work, graph, former), people  # no score links again what a steward has just undone
-        elif look_up.named is not None and member.patient not in look_up.named.members:
+            graph = _restored(work, graph, former)
+        if look_up.named is not None and member.patient not in look_up.named.members:
             graph = self._named(work, graph, people, member, look_up.named)
+        if former is not None and member.replaced_by is None:
+            return graph, people  # no score links again what a steward has just undone
         if member.is_in_use and look_up.pages:
             graph = self._scored(work, graph, people, member, listing.record, look_up, kept, beside)
-        if kept is not None:
+        if kept is not None and member.is_in_use:
+            is_now_barred = member.is_barred and not kept.member.is_barred
+            if look_up.pages or is_now_barred:
+                self._doubted(work, graph, listing.record, kept.reviews, is_now_barred=is_now_barred)
             same = graph.component(member.patient)
             work.settle(
                 [review for review in kept.reviews if review.cause == "score" and review.other(member.patient) in same]
@@ -306,13 +311,14 @@ class Registrar:
         """Without the links that the former national identifier made; alone, if the new one is not the others'."""
         patient = member.patient
         before = graph.component(patient)
-        rest = graph.without(
+        rest = graph.with_record(member).without(
             lambda each: each.rule is Rule.NATIONAL_IDENTIFIER and patient in (each.first, each.second)
         )
         others = [rest.records[each].qualified for each in rest.component(patient) - {patient}]
         if member.qualified and any(other not in (None, member.qualified) for other in others):
             rest = rest.apart(patient, new_id=work.new_id, rule=Rule.NATIONAL_IDENTIFIER, at=work.at)
         rest = _kept_together(rest, before - rest.component(patient), work)
+        rest = _reunited(rest, work)
         work.note(HistoryKind.UNLINKED, Rule.NATIONAL_IDENTIFIER, patient, before - rest.component(patient))
         return rest
 
@@ -320,9 +326,10 @@ class Registrar:
         self, work: Work, graph: LinkGraph, people: dict[str, Person], member: Member, person: Person
     ) -> LinkGraph:
         """Linked to the person that the same qualified national identifier names."""
-        people[person.key] = person
-        graph = graph.joining(person)
+        graph = _joining(graph, people, person)
         other = next(each.patient for each in person.records if each.qualified == member.qualified)
+        if other in graph.component(member.patient):
+            return graph
         return work.linked(graph, other, Rule.NATIONAL_IDENTIFIER)
 
     def _scored(
@@ -351,9 +358,8 @@ class Registrar:
         certain = judgement.certain
         if certain is not None and graph.component(patient) == {patient}:
             person = judgement.people[certain.candidate.person]
-            people[person.key] = person
             graph = work.linked(
-                graph.joining(person),
+                _joining(graph, people, person),
                 certain.candidate.record,
                 Rule.SCORE,
                 evidence=stored_evidence(certain.candidate.score),
@@ -363,14 +369,14 @@ class Registrar:
         for verdict in to_ask[:_ASKED]:
             other = verdict.candidate.record
             self._ask(work, other, verdict.candidate.score, verdict.grade, asked.get(other), "score")
-        if kept is not None:
-            self._doubted(work, graph, patient, record, asked)
         return graph
 
     def _doubted(
-        self, work: Work, graph: LinkGraph, patient: str, record: MatchRecord, asked: Mapping[str, Review]
+        self, work: Work, graph: LinkGraph, record: MatchRecord, reviews: Sequence[Review], *, is_now_barred: bool
     ) -> None:
-        """Links that the score made and no longer bears out: nothing is undone without a steward."""
+        """Links that the score made and would make no more: nothing is undone without a steward."""
+        patient = work.patient
+        asked = {review.other(patient): review for review in reviews}
         for link in graph.links:
             if link.rule is not Rule.SCORE or patient not in (link.first, link.second):
                 continue
@@ -379,8 +385,10 @@ class Registrar:
             if stored is None:
                 continue
             score = self._resolver.score(record, match_record(stored.traits))
-            if not self._resolver.is_possible(score):
-                self._ask(work, other, score, Grade.UNLIKELY, asked.get(other), "contradiction")
+            is_possible = self._resolver.is_possible(score)
+            if is_now_barred or not is_possible:
+                grade = Grade.PROBABLE if is_possible else Grade.UNLIKELY
+                self._ask(work, other, score, grade, asked.get(other), "contradiction")
 
     @staticmethod
     def discrepancy(request: Request, kept: Kept, traits: Sequence[str]) -> ReviewChange | None:
@@ -424,12 +432,14 @@ class Registrar:
     # --- a source merges its own records (ITI-104) ----------------------------------------------------------------
 
     def _survivor(self, request: Request, traits: Traits) -> str | None:
-        """The record that replaces this one; raises Unprocessable if there is none among those of the caller."""
+        """The record that replaces this one; raises Unprocessable if there is none among those of the caller, or if
+        identifier and id tell two."""
         named = traits.replaced_by
         if named is None:
             return None
-        key = named.patient or (self._index.find_owner(*named.identifier) if named.identifier else None)
-        stored = self._store.find(key) if key else None
+        owner = self._index.find_owner(*named.identifier) if named.identifier else None
+        key = named.patient or owner
+        stored = self._store.find(key) if key and owner in (None, key) else None
         if stored is None or all(system != request.caller.domain for system, _ in stored.traits.identifiers):
             raise Unprocessable(
                 "the surviving record is not known", code="not-found", expression="Patient.link[0].other"
@@ -450,10 +460,9 @@ class Registrar:
         person = self._index.find_person(survivor)
         if person is None:
             raise Fault()
-        people[person.key] = person
-        graph = graph.joining(person).with_record(member)
+        graph = _joining(graph, people, person).with_record(member)
         refuse_loop(graph, member.patient)
-        if former == survivor:
+        if any(each.rule is Rule.SOURCE and each.joins(member.patient, survivor) for each in graph.links):
             return graph
         if former is not None:
             graph = graph.without(lambda each: each.rule is Rule.SOURCE and each.joins(member.patient, former))
@@ -489,6 +498,7 @@ def _restored(work: Work, graph: LinkGraph, former: str) -> LinkGraph:
     """The graph without the link to the record that had replaced this one."""
     before = graph.component(work.patient)
     graph = graph.without(lambda each: each.rule is Rule.SOURCE and each.joins(work.patient, former))
+    graph = _reunited(graph, work)
     work.note(HistoryKind.UNMERGED, Rule.STEWARD, work.patient, (before - graph.component(work.patient)) | {former})
     return graph
 
@@ -583,6 +593,28 @@ class Work:
             )
             for patient in sorted(self._told)
         )
+
+
+def _joining(graph: LinkGraph, people: dict[str, Person], person: Person) -> LinkGraph:
+    """The graph with a person's records and links, unless it holds them already: with what was cut meanwhile.
+
+    A person who was read before, and changed since, stays in `people` as it was: the commit is Stale then.
+    """
+    known = people.setdefault(person.key, person)
+    if known is not person and known.revision == person.revision:
+        return graph
+    return graph.joining(person)
+
+
+def _reunited(graph: LinkGraph, work: Work) -> LinkGraph:
+    """The graph with the bearers of one national identifier linked: those that another link had held together."""
+    bearers: dict[str, str] = {}
+    for patient, member in sorted(graph.records.items()):
+        first = bearers.setdefault(member.qualified, patient) if member.qualified else patient
+        if patient not in graph.component(first):
+            link = link_between(first, patient, id=work.new_id(), rule=Rule.NATIONAL_IDENTIFIER, at=work.at)
+            graph = graph.linked(link)
+    return graph
 
 
 def _kept_together(graph: LinkGraph, others: frozenset[str], work: Work) -> LinkGraph:

@@ -135,11 +135,13 @@ class Resolver:
         is_barred: bool,
         apart_from: Collection[str] = (),
         known: Mapping[str, Person] | None = None,
+        is_hidden: Callable[[Person], bool] = lambda _: False,
     ) -> Judgement:
         """Grade the candidates. `known` are persons by patient key that need not be read.
 
         Records out of use are no candidates; nor are persons qualified with another national identifier than
-        `qualified`. Records in `apart_from` were told apart by a steward, and with them all that is the same person.
+        `qualified`, nor those of whom nothing may be told, even by how sure others are. Records in `apart_from` were
+        told apart by a steward, and with them all that is the same person.
         """
         apart = frozenset(apart_from)
         scores = self._scores(record, {each: found[each] for each in found if each not in apart})
@@ -152,7 +154,7 @@ class Resolver:
         candidates = []
         for patient in likely:
             person = people.get(patient)
-            if person is None or not person.member(patient).is_in_use:
+            if person is None or not person.member(patient).is_in_use or is_hidden(person):
                 continue
             if not apart.isdisjoint(person.members):
                 continue
@@ -167,7 +169,8 @@ class Resolver:
                     is_barred=is_barred or person.member(patient).is_barred,
                 )
             )
-        return Judgement(decide(candidates), {person.key: person for person in people.values()})
+        verdicts = decide(candidates, self._model().thresholds)
+        return Judgement(verdicts, {person.key: person for person in people.values()})
 
 
 def stored_evidence(score: Score) -> Mapping[str, Any]:

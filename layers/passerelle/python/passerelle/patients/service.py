@@ -16,7 +16,7 @@ from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
 from passerelle.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Stale, Unprocessable
-from passerelle.identifiers import new_ulid
+from passerelle.identifiers import PATIENT_KEY, new_ulid
 from passerelle.journal import Announcement, Journal
 from passerelle.matching.blocking import blocks_to_search
 from passerelle.matching.decision import Grade
@@ -108,14 +108,15 @@ class PatientService(PatientReader):
     # --- feed (ITI-104) -------------------------------------------------------------------------------------------
 
     def register(
-        self, request: Request, identifier: Identifier, draft: PatientDraft
+        self, request: Request, identifier: Identifier, draft: PatientDraft, *, if_match: int | None = None
     ) -> tuple[Registered, StoredPatient]:
         """Create or revise the source record that this identifier of the caller's domain stands for.
 
         The same content again changes nothing. Raises Forbidden when the domain is not the caller's, Unprocessable
-        when the resource does not carry the identifier or breaks an identity rule.
+        when the resource does not carry the identifier or breaks an identity rule, Stale when `if_match` is not the
+        version of the record.
         """
-        return self._written(request, lambda: self.plan(request, draft, identifier=identifier))
+        return self._written(request, lambda: self.plan(request, draft, identifier=identifier, if_match=if_match))
 
     def create(
         self, request: Request, draft: PatientDraft, *, if_none_exist: Identifier | None = None
@@ -216,9 +217,8 @@ class PatientService(PatientReader):
         if_match: int | None,
         beside: Sequence[Plan],
     ) -> Plan:
-        if if_match is not None and if_match != before.version:
-            raise Stale()
-        return self.plan(request, draft, identifier=_own_identifier(request, before), beside=beside)
+        identifier = self.identifier_of(request, before)
+        return self.plan(request, draft, identifier=identifier, if_match=if_match, beside=beside)
 
     def _written(self, request: Request, make: Callable[[], Plan]) -> tuple[Registered, StoredPatient]:
         def write() -> tuple[Registered, StoredPatient]:
@@ -267,12 +267,14 @@ class PatientService(PatientReader):
         draft: PatientDraft,
         *,
         identifier: Identifier | None = None,
+        if_match: int | None = None,
         beside: Sequence[Plan] = (),
     ) -> Plan:
         """Work out a registration without storing it; its changes fail as Stale if it is overtaken.
 
         Without `identifier` the record is found by the identifier that the resource carries in the caller's domain,
-        and is new if it carries none. `beside` are the plans that are committed together with this one.
+        and is new if it carries none. `beside` are the plans that are committed together with this one. Raises Stale
+        (`multiple-matches`) when several records of the caller carry the identifier.
         """
         traits = draft.traits
         domain = request.caller.domain
@@ -280,14 +282,12 @@ class PatientService(PatientReader):
             identifier = next((each for each in traits.identifiers if each[0] == domain), None)
         elif identifier[0] != domain:
             raise Forbidden("the caller is not the registered source of this identifier domain")
-        elif identifier not in traits.identifiers:
-            raise Unprocessable(
-                "the resource does not carry the identifier it is registered under",
-                code="invariant",
-                expression="Patient.identifier",
-            )
-        owner = self._owner_among(request, identifier, traits.identifiers)
-        kept = self._registrar.find(owner) if owner else None
+        else:
+            _check_carried(identifier, traits.identifiers)
+        owner, carriers = self._owner_among(request, identifier, traits.identifiers)
+        kept = self._registrar.find(owner) if owner else self._carried(request, carriers, traits.identifiers)
+        if if_match is not None and (kept is None or if_match != kept.stored.version):
+            raise Stale()
         if kept and draft.equals(kept.stored):
             return unchanged(kept.stored, kept.person)
         revised = draft.revising(kept.stored if kept else None)
@@ -295,19 +295,43 @@ class PatientService(PatientReader):
             return unchanged(kept.stored, kept.person)
         return self._registrar.plan(request, revised, kept=kept, claims=identifier, beside=beside)
 
-    def _owner(self, request: Request, identifier: Identifier) -> str | None:
-        """The record registered under an identifier of the caller's domain; Forbidden if the domain is another's."""
-        return self._owner_among(request, identifier, ())
+    def _carried(self, request: Request, carriers: Sequence[str], claimed: Sequence[Identifier]) -> Kept | None:
+        """The caller's record that carries an identifier beside the one it is registered under."""
+        kept = [each for key in carriers if (each := self._registrar.find(key)) is not None]
+        own = [(each, known) for each in kept if (known := self._registered_as(request, each.stored)) is not None]
+        if len(own) > 1:
+            raise Stale("several resources match", code="multiple-matches")
+        for found, registered in own:
+            _check_carried(registered, claimed)
+            return found
+        return None
+
+    def identifier_of(self, request: Request, stored: StoredPatient) -> Identifier:
+        """The identifier under which the caller registered the record; raises Forbidden for another source's."""
+        found = self._registered_as(request, stored)
+        if found is None:
+            raise Forbidden("the caller is not the source of this record")
+        return found
+
+    def _registered_as(self, request: Request, stored: StoredPatient) -> Identifier | None:
+        """A record may carry others of the caller's domain: those of records that it replaced."""
+        own = [each for each in stored.traits.identifiers if each[0] == request.caller.domain]
+        owners = self._in_parallel(*(partial(self._index.find_owner, *each) for each in own)) if own else ()
+        return own[owners.index(stored.patient)] if stored.patient in owners else None
 
     def _owner_among(
         self, request: Request, identifier: Identifier | None, carried: Sequence[Identifier]
-    ) -> str | None:
-        """The same, Forbidden also if the resource claims an identifier of another source's domain."""
+    ) -> tuple[str | None, Sequence[str]]:
+        """The record registered under an identifier of the caller's domain, and those that carry it.
+
+        Raises Forbidden if the domain, or that of an identifier that the resource carries, is another source's.
+        """
         mine = {identifier[0]} if identifier else set()
         others = {system for system, _ in carried} - self._national_systems - mine
         systems = sorted(mine | others)
-        owner, *authorities = self._in_parallel(
+        owner, carriers, *authorities = self._in_parallel(
             lambda: self._index.find_owner(*identifier) if identifier else None,
+            lambda: self._index.find_by_identifier(*identifier) if identifier else (),
             *(partial(self._domains.find_authority, system) for system in systems),
         )
         authority = dict(zip(systems, authorities, strict=True))
@@ -316,8 +340,7 @@ class PatientService(PatientReader):
             authority[system] not in (None, organisation) for system in others
         ):
             raise Forbidden("the caller is not the registered source of this identifier domain")
-        found: str | None = owner
-        return found
+        return owner, carriers
 
     def remove(self, request: Request, identifier: Identifier) -> Registered:
         """Withdraw a source record: it is found, cross-referenced and matched no more (contract 104-6).
@@ -334,7 +357,7 @@ class PatientService(PatientReader):
     def _plan_removal(self, request: Request, identifier: Identifier) -> Plan:
         if identifier[0] != request.caller.domain:
             raise Forbidden("the caller is not the registered source of this identifier domain")
-        owner = self._owner(request, identifier)
+        owner, _ = self._owner_among(request, identifier, ())
         kept = self._registrar.find(owner) if owner else None
         if kept is None:
             raise NotFound()
@@ -362,7 +385,7 @@ class PatientService(PatientReader):
         kept = self._registrar.find(patient)
         if kept is None or not self.is_visible(request, kept.person):
             raise NotFound()
-        _own_identifier(request, kept.stored)
+        self.identifier_of(request, kept.stored)
         traits = kept.stored.traits
         if traits.cautions:
             raise Unprocessable(
@@ -400,7 +423,7 @@ class PatientService(PatientReader):
 
     def _candidates(self, search: PatientSearch) -> list[str]:
         if search.patients:
-            return sorted(search.patients)
+            return sorted(filter(PATIENT_KEY.fullmatch, search.patients))
         calls: list[Callable[[], Sequence[str]]]
         if search.identifiers:
             calls = [partial(self._index.find_by_identifier, *each) for each in search.identifiers]
@@ -453,7 +476,9 @@ class PatientService(PatientReader):
 
         Of a record that was replaced, nothing (contract 83-8).
         """
-        keys = [patient] if patient else list(self._index.find_by_identifier(*identifier)) if identifier else []
+        keys = list(self._index.find_by_identifier(*identifier)) if identifier else []
+        if patient is not None and PATIENT_KEY.fullmatch(patient):
+            keys = [patient]
         people = self._in_parallel(*(partial(self._index.find_person, key) for key in keys)) if keys else ()
         known = [
             (key, person)
@@ -488,18 +513,18 @@ class PatientService(PatientReader):
         look_up = self._resolver.look_up_in_stages(record)
         qualified = self._index.blinded(traits.qualified_identifier) if traits.qualified_identifier else None
         judgement = self._resolver.judge(
-            record, look_up.records(), qualified=qualified, is_barred=bool(traits.cautions)
+            record,
+            look_up.records(),
+            qualified=qualified,
+            is_barred=bool(traits.cautions),
+            is_hidden=lambda person: not self.is_visible(request, person),
         )
         verdicts = [
             each
             for each in judgement.verdicts
             if each.grade is Grade.CERTAIN or (not only_certain and each.grade is not Grade.UNLIKELY)
         ]
-        found = [
-            (each, judgement.people[each.candidate.person])
-            for each in verdicts
-            if self.is_visible(request, judgement.people[each.candidate.person])
-        ][:count]
+        found = [(each, judgement.people[each.candidate.person]) for each in verdicts][:count]
         stored = (
             self._in_parallel(*(partial(self._store.find, each.candidate.record) for each, _ in found)) if found else ()
         )
@@ -538,12 +563,13 @@ class PatientService(PatientReader):
         ]
 
 
-def _own_identifier(request: Request, stored: StoredPatient) -> Identifier:
-    """The identifier under which the caller registered the record; raises Forbidden for another source's."""
-    own = next((each for each in stored.traits.identifiers if each[0] == request.caller.domain), None)
-    if own is None:
-        raise Forbidden("the caller is not the source of this record")
-    return own
+def _check_carried(identifier: Identifier, carried: Sequence[Identifier]) -> None:
+    if identifier not in carried:
+        raise Unprocessable(
+            "the resource does not carry the identifier it is registered under",
+            code="invariant",
+            expression="Patient.identifier",
+        )
 
 
 def _as_done(request: Request, registered: Registered) -> Request:

@@ -19,7 +19,7 @@ from passerelle.errors import Conflict, Forbidden, NotFound, Stale, Unprocessabl
 from passerelle.events import Event
 from passerelle.identifiers import PATIENT_KEY, new_ulid, split_resource_id
 from passerelle.journal import Announcement, Change, Journal
-from passerelle.patients.identity import match_record
+from passerelle.patients.identity import match_record, national_systems
 from passerelle.patients.links import LinkGraph
 from passerelle.patients.model import (
     Decision,
@@ -275,8 +275,10 @@ class StewardService:
         first, second = self._both(source, target)
         if first.member.replaced_by:
             raise Conflict("the record was replaced already")
-        domains = [{system for system, _ in each.stored.traits.identifiers} for each in (first, second)]
-        shared = next((each for each in second.stored.traits.identifiers if each[0] in domains[0] & domains[1]), None)
+        own = first.stored.traits.identifiers
+        domains = {system for system, _ in own} - national_systems()
+        others = [each for each in second.stored.traits.identifiers if each not in own]
+        shared = next((each for each in others if each[0] in domains), None)
         if shared is None:
             raise Unprocessable("the records are of two sources: link them", code="business-rule")
         draft = self._store.draft(first.stored).merged_into(shared, target)
@@ -419,6 +421,7 @@ def _checked(reason: str) -> str:
 
 
 def _refuse_same_national(kept: Kept, others: frozenset[str]) -> None:
-    mine = kept.member.qualified
-    if mine is not None and any(kept.person.member(each).qualified == mine for each in others):
+    sides = (others, set(kept.person.members) - others)
+    here, there = ({kept.person.member(each).qualified for each in side} - {None} for side in sides)
+    if here & there:
         raise Conflict("the records carry the same qualified national identifier", code="business-rule")
