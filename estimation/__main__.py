@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=_SEED)
     parser.add_argument("--chance", type=int, default=1_000_000, help="random pairs to learn chance agreement from")
     parser.add_argument("--persons", type=int, default=100_000, help="size of the made-up population")
+    parser.add_argument("--near-identifiers", action="store_true", help="identifiers one digit apart count: not INS")
     chosen = parser.parse_args(arguments)
 
     left, right, origin = (
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         version=chosen.version,
         profile=chosen.profile,
         chance=chosen.chance,
+        near_identifiers=chosen.near_identifiers,
     )
     weights["estimated"] |= {"from": origin, "on": datetime.now(UTC).date().isoformat()}
     chosen.output.write_text(_rendered(weights), "utf-8")

@@ -27,7 +27,7 @@ from local.stack import LocalStack
 from local.template import ChangedError
 from passerelle import wiring
 
-CLIENTS = "hospital-a hospital-b practice laboratory pharmacy-a pharmacy-b nurse patient-1 auditor"
+CLIENTS = "hospital-a hospital-b practice laboratory pharmacy-a pharmacy-b nurse patient-1 auditor steward"
 _LOCK = "lock"
 _TEMPLATE = "template.json"
 console = Console(highlight=False)

@@ -112,10 +112,10 @@ def test_round_trips_of_consumers_and_stewards(spending: Spending) -> None:
                 f"Patient/$ihe-pix?sourceIdentifier=http://127.0.0.1:8000/fhir|Patient/{key}"
             ),
         ),
-        # The first blocks, persons, bodies; the access record.
-        "match": (4, lambda: spending.match(**traits)),
+        # The first blocks; persons and bodies; the access record.
+        "match": (3, lambda: spending.match(**traits)),
         # The other blocks, too, where nobody stands out.
-        "match of a doubtful": (5, lambda: spending.match(**{**traits, "family": "LEGRAND"}, telecom=PHONE)),
+        "match of a doubtful": (4, lambda: spending.match(**{**traits, "family": "LEGRAND"}, telecom=PHONE)),
         "match of nobody": (3, lambda: spending.match(**sources.newcomer("nobody"), address=ADDRESS)),
         "worklist": (2, lambda: steward.get("Patient/$reviews")),
         "review": (3, lambda: steward.get(f"Patient/$reviews?review={review}")),

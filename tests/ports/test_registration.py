@@ -160,11 +160,25 @@ def test_ins_10_a_merge_of_two_national_identifiers_is_refused() -> None:
     assert person(other).members == (other,)
 
 
-def test_a_qualified_identity_joins_its_person_whatever_the_score() -> None:
+def test_a_qualified_identity_joins_its_person_and_traits_that_differ_are_asked_about() -> None:
     known = A.register("1", ins=ins_of(1))
     joined = B.register("2", ins=ins_of(1), family="AUTRE", given="Nom", born="1990-01-01")
     assert person(known) == person(joined)
     assert [each.rule for each in person(known).links] == [Rule.NATIONAL_IDENTIFIER]
+    assert [(each.cause, each.other(joined)) for each in reviews(joined)] == [("contradiction", known)]
+    agreeing = C.register("3", ins=ins_of(1))
+    assert person(known) == person(agreeing)
+    assert not reviews(agreeing)
+
+
+def test_a_person_may_have_many_records() -> None:
+    """Every structure that ever saw the person, over the years."""
+    many = [Source(number) for number in range(10, 52)]
+    for source in many:
+        sources.join(source.caller)
+    keys = [source.register("1", ins=ins_of(1)) for source in many]
+    assert person(keys[0]).members == tuple(sorted(keys))
+    assert [person(key) for key in keys] == [person(keys[0])] * len(keys)
 
 
 def test_a_doubtful_identity_is_never_linked_by_its_score() -> None:

@@ -300,7 +300,7 @@ def _event_from_item(item: Item) -> IdentityEvent:
 
 
 def _blind_identifier(blinder: Blinder, system: str, value: str) -> str:
-    return blinder.blind("identifier", f"{system}|{value}")
+    return blinder.blind("identifier", f"{system}\x00{value}")  # a value may hold any other separator
 
 
 def _blind_prefix(blinder: Blinder, name: str) -> str:

@@ -197,7 +197,7 @@ def _check_anchored(search: PatientSearch, asked: Sequence[Criterion]) -> None:
 
 
 class Stored(Protocol):
-    """A source record as the caller may see it (`patients.registration.StoredPatient`)."""
+    """A source record as the caller may see it (`patients.model.StoredPatient`)."""
 
     @property
     def patient(self) -> str: ...

@@ -45,7 +45,7 @@ _DMP = "https://interop.esante.gouv.fr/ig/fhir/pdsm4dmp/StructureDefinition/"
 
 
 class FhirPatientDraft:
-    """`patients.service.PatientDraft` over a Patient that passed `validation.validate`.
+    """`patients.ports.PatientDraft` over a Patient that passed `validation.validate`.
 
     Raises Unprocessable for an identity or a replacement that breaks a rule; what `is_stored` was checked before.
     """
@@ -151,7 +151,7 @@ def _check_replacement(content: Content, traits: Traits) -> None:
 
 
 class FhirPatientStore:
-    """`patients.service.PatientStore`: source records as Patient resources in the record store."""
+    """`patients.ports.PatientStore`: source records as Patient resources in the record store."""
 
     def __init__(self, store: RecordStore, scheme: IdentityScheme, in_parallel: Callable[..., tuple[Any, ...]]) -> None:
         self._store = store

@@ -24,7 +24,7 @@ from passerelle.records.search import matches
 
 
 class SourceRecords(Protocol):
-    """What is read of source records (`patients.registration.PatientStore`)."""
+    """What is read of source records (`patients.ports.PatientStore`)."""
 
     def find(self, patient: str) -> StoredPatient | None: ...
 

@@ -277,7 +277,7 @@ class Review:
     grade: str
     evidence: Mapping[str, Any]
     raised_at: datetime
-    cause: str = "score"  # score, contradiction, discrepancy
+    cause: str = "score"  # score, contradiction, discrepancy, steward
     decision: Decision | None = None
 
     def other(self, patient: str) -> str:

@@ -49,6 +49,8 @@ from passerelle.patients.ports import PatientDraft, PatientIndex, PatientStore, 
 from passerelle.patients.resolution import LookUp, Resolver, stored_evidence
 
 _ASKED = 5  # reviews that one registration raises, the likeliest first
+_CONTRADICTIONS = 2  # strict traits that differ under one national identifier, and make a steward look
+_RECORDED = 5  # records of a person that the history of a link is kept with, beside the record that was linked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +287,7 @@ class Registrar:
             graph = _restored(work, graph, former)
         if look_up.named is not None and member.patient not in look_up.named.members:
             graph = self._named(work, graph, people, member, look_up.named)
+            self._questioned(work, listing.record, look_up, look_up.named, kept.reviews if kept else ())
         if former is not None and member.replaced_by is None:
             return graph, people  # no score links again what a steward has just undone
         if member.is_in_use and look_up.pages:
@@ -293,10 +296,7 @@ class Registrar:
             is_now_barred = member.is_barred and not kept.member.is_barred
             if look_up.pages or is_now_barred:
                 self._doubted(work, graph, listing.record, kept.reviews, is_now_barred=is_now_barred)
-            same = graph.component(member.patient)
-            work.settle(
-                [review for review in kept.reviews if review.cause == "score" and review.other(member.patient) in same]
-            )
+            work.settle(_answered(kept.reviews, graph.component(member.patient), member.patient))
         return graph, {key: each for key, each in people.items() if graph.records.keys() & set(each.members)}
 
     def changes(
@@ -331,6 +331,21 @@ class Registrar:
         if other in graph.component(member.patient):
             return graph
         return work.linked(graph, other, Rule.NATIONAL_IDENTIFIER)
+
+    def _questioned(
+        self, work: Work, record: MatchRecord, look_up: LookUp, person: Person, reviews: Sequence[Review]
+    ) -> None:
+        """A national identifier decides; a steward looks where its traits are nobody's in the person (is it the right
+        identifier?)."""
+        found = look_up.records()
+        same = [each.patient for each in person.records if each.patient in found]
+        scores = {each: self._resolver.score(record, found[each]) for each in same}
+        if not scores:
+            return
+        nearest = max(scores, key=lambda each: scores[each].bits)
+        if len(scores[nearest].contradictions) >= _CONTRADICTIONS:
+            asked = next((review for review in reviews if review.other(work.patient) == nearest), None)
+            self._ask(work, nearest, scores[nearest], Grade.UNLIKELY, asked, "contradiction")
 
     def _scored(
         self,
@@ -461,7 +476,7 @@ class Registrar:
         if person is None:
             raise Fault()
         graph = _joining(graph, people, person).with_record(member)
-        refuse_loop(graph, member.patient)
+        _refuse_loop(graph, member.patient)
         if any(each.rule is Rule.SOURCE and each.joins(member.patient, survivor) for each in graph.links):
             return graph
         if former is not None:
@@ -503,7 +518,7 @@ def _restored(work: Work, graph: LinkGraph, former: str) -> LinkGraph:
     return graph
 
 
-def refuse_loop(graph: LinkGraph, patient: str) -> None:
+def _refuse_loop(graph: LinkGraph, patient: str) -> None:
     """Raise Unprocessable if a record is replaced by itself, over others or not."""
     current = graph.records[patient].replaced_by
     while current is not None:
@@ -552,11 +567,15 @@ class Work:
         *,
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record in the history of each record concerned what happened, and tell their sources."""
+        """Record what happened in the history of the record and of those it meets or leaves, and tell their sources.
+
+        Of a person of many records the first few keep it: the whole of it has to fit the commit.
+        """
         if not others:
             return
         caller = self.request.caller
-        for each in sorted({patient, *others}):
+        self._told |= {patient, *others}
+        for each in [patient, *sorted(others)[:_RECORDED]]:
             self.changes.append(
                 IdentityEvent(
                     id=self.new_id(),
@@ -571,7 +590,6 @@ class Work:
                     evidence=evidence or {},
                 )
             )
-            self._told.add(each)
 
     def settle(self, reviews: Sequence[Review]) -> None:
         """Close the questions that are open: the records concerned are one by now, or one is out of use."""

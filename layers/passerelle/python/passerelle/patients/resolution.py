@@ -15,7 +15,7 @@ from passerelle.matching.blocking import Block, blocks_to_search
 from passerelle.matching.decision import Candidate, Grade, Verdict, decide
 from passerelle.matching.record import MatchRecord
 from passerelle.matching.scoring import Model, Score
-from passerelle.patients.model import Blocked, BlockPage, Person, Place
+from passerelle.patients.model import Blocked, BlockPage, Person, Place, StoredPatient
 from passerelle.patients.ports import PatientIndex
 
 _JUDGED = 20  # candidates whose person is read, the best first
@@ -64,10 +64,11 @@ def _listed(pages: Iterable[BlockPage]) -> dict[str, MatchRecord]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Candidates judged, the best first, one per person; with the person of each."""
+    """Candidates judged, the best first, one per person; with the person of each, and what was read of the likely."""
 
     verdicts: tuple[Verdict, ...]
     people: Mapping[str, Person]  # by person key
+    stored: Mapping[str, StoredPatient]  # by patient key
 
     @property
     def certain(self) -> Verdict | None:
@@ -136,8 +137,10 @@ class Resolver:
         apart_from: Collection[str] = (),
         known: Mapping[str, Person] | None = None,
         is_hidden: Callable[[Person], bool] = lambda _: False,
+        read: Callable[[str], StoredPatient | None] | None = None,
     ) -> Judgement:
-        """Grade the candidates. `known` are persons by patient key that need not be read.
+        """Grade the candidates. `known` are persons by patient key that need not be read; `read` is called for the
+        likely records, in the same round trip.
 
         Records out of use are no candidates; nor are persons qualified with another national identifier than
         `qualified`, nor those of whom nothing may be told, even by how sure others are. Records in `apart_from` were
@@ -149,8 +152,11 @@ class Resolver:
         likely = sorted(likely, key=lambda each: (-scores[each].bits, each))[:_JUDGED]
         people = dict(known or {})
         missing = [each for each in likely if each not in people]
-        read = self._in_parallel(*(partial(self._index.find_person, each) for each in missing)) if missing else ()
-        people |= {patient: person for patient, person in zip(missing, read, strict=True) if person is not None}
+        calls = [partial(self._index.find_person, each) for each in missing]
+        bodies = [partial(read, each) for each in likely] if read is not None else []
+        answers = self._in_parallel(*calls, *bodies) if calls or bodies else ()
+        people |= {each: person for each, person in zip(missing, answers, strict=False) if person is not None}
+        stored = {each.patient: each for each in answers[len(missing) :] if each is not None}
         candidates = []
         for patient in likely:
             person = people.get(patient)
@@ -170,7 +176,7 @@ class Resolver:
                 )
             )
         verdicts = decide(candidates, self._model().thresholds)
-        return Judgement(verdicts, {person.key: person for person in people.values()})
+        return Judgement(verdicts, {person.key: person for person in people.values()}, stored)
 
 
 def stored_evidence(score: Score) -> Mapping[str, Any]:

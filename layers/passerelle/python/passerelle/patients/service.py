@@ -518,20 +518,22 @@ class PatientService(PatientReader):
             qualified=qualified,
             is_barred=bool(traits.cautions),
             is_hidden=lambda person: not self.is_visible(request, person),
+            read=self._store.find,
         )
         verdicts = [
             each
             for each in judgement.verdicts
             if each.grade is Grade.CERTAIN or (not only_certain and each.grade is not Grade.UNLIKELY)
         ]
-        found = [(each, judgement.people[each.candidate.person]) for each in verdicts][:count]
-        stored = (
-            self._in_parallel(*(partial(self._store.find, each.candidate.record) for each, _ in found)) if found else ()
-        )
         matches = tuple(
-            Match(stored=each, person=person, score=verdict.candidate.score.probability, grade=verdict.grade)
-            for each, (verdict, person) in zip(stored, found, strict=True)
-            if each is not None
+            Match(
+                stored=judgement.stored[each.candidate.record],
+                person=judgement.people[each.candidate.person],
+                score=each.candidate.score.probability,
+                grade=each.grade,
+            )
+            for each in verdicts[:count]
+            if each.candidate.record in judgement.stored
         )
         warnings = ("some groups of similar people were too large to be compared: give more traits",)
         return Matches(matches=matches, warnings=warnings if look_up.is_crowded else ())
