@@ -59,8 +59,8 @@ class Disclosure:
             traits = traits_of(resource, self._scheme)
             return without_undisclosed(resource, replace(traits, is_qualified=traits.is_qualified and not is_past))
         holder = _HOLDERS.get(str(kind), "")
-        if holder not in resource:
-            return resource
+        if holder not in resource or "versionId" in resource.get("meta", {}):
+            return resource  # what is kept as a version is a document: it stays as its author wrote it
         is_past = is_past or resource.get("type") == "history"
         parts = [self._part(each, caller, is_past=is_past) for each in resource[holder]]
         if all(part is each for part, each in zip(parts, resource[holder], strict=True)):
