@@ -456,9 +456,7 @@ class Registrar:
         key = named.patient or owner
         stored = self._store.find(key) if key and owner in (None, key) else None
         if stored is None or all(system != request.caller.domain for system, _ in stored.traits.identifiers):
-            raise Unprocessable(
-                "the surviving record is not known", code="not-found", expression="Patient.link[0].other"
-            )
+            raise _unknown_survivor()
         return key
 
     def _replaced(
@@ -475,6 +473,8 @@ class Registrar:
         person = self._index.find_person(survivor)
         if person is None:
             raise Fault()
+        if person.member(survivor).is_removed:  # since it was read: two cannot be read at once
+            raise _unknown_survivor()
         graph = _joining(graph, people, person).with_record(member)
         _refuse_loop(graph, member.patient)
         if any(each.rule is Rule.SOURCE and each.joins(member.patient, survivor) for each in graph.links):
@@ -483,6 +483,10 @@ class Registrar:
             graph = graph.without(lambda each: each.rule is Rule.SOURCE and each.joins(member.patient, former))
         work.settle(reviews)
         return work.linked(graph, survivor, Rule.SOURCE, kind=HistoryKind.MERGED)
+
+
+def _unknown_survivor() -> Unprocessable:
+    return Unprocessable("the surviving record is not known", code="not-found", expression="Patient.link[0].other")
 
 
 def unchanged(stored: StoredPatient, person: Person) -> Plan:

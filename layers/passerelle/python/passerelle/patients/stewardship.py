@@ -414,7 +414,7 @@ def _checked(reason: str) -> str:
     if not reason.strip() or len(reason) > MAX_REASON_CHARACTERS:
         raise Unprocessable(
             f"a decision needs a reason of at most {MAX_REASON_CHARACTERS} characters",
-            code="required",
+            code="value" if reason.strip() else "required",
             expression="Parameters.parameter",
         )
     return reason.strip()
