@@ -104,6 +104,21 @@ def test_refused_however_it_is_written(exchange: Exchange, content: Content, cod
     assert (found.status, found.json["total"]) == (200, 0)
 
 
+def test_ins_5_what_looks_wrong_is_told_to_who_asks(exchange: Exchange) -> None:
+    """A wrong key, as the published DMP examples have it: stored in this stage, and said without the value."""
+    content = patient(17)
+    nir = "123456789012345"
+    content["identifier"][0] = examples.national("urn:oid:1.2.250.1.213.1.4.8", nir)
+    local = next(each["value"] for each in content["identifier"] if each["system"] == examples.DOMAIN)
+    place = f"Patient?identifier={examples.DOMAIN}|{local}"
+    answer = exchange.client("hospital-a").put(place, content, Prefer="return=OperationOutcome")
+    assert answer.status in (200, 201)
+    told = [(each["severity"], each["code"], each.get("expression")) for each in answer.json["issue"]]
+    assert told[0][0] == "information"
+    assert ("warning", "value", ["Patient.identifier[0].value"]) in told
+    assert nir not in answer.body.decode()
+
+
 @pytest.mark.parametrize("status", ["PROV", "VALI", "RECUP"])
 def test_ins_7_a_source_does_not_qualify(exchange: Exchange, status: str) -> None:
     hospital = exchange.client("hospital-a")
