@@ -12,7 +12,7 @@ export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-identity docs layer fmt clean
+.PHONY: help run test check conformance bench bench-identity docs layer fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: $(STAMP) ## format, lint, types, import contracts, then every test
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -n 2
+
+conformance: $(STAMP) ## the conformance kit against the stack of `make run`; its page is .passerelle/conformance.html
+	@$(BIN)/pytest conformance --url http://127.0.0.1:8000/fhir --client conformance/examples/local.json \
+		--profile conformance/examples/local.toml --report .passerelle/conformance.html
 
 bench: $(STAMP) ## what each step costs, cold starts, a long record, and other servers
 	@$(BIN)/python -m benchmarks

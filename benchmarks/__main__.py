@@ -1,8 +1,9 @@
-"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers]`."""
+"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents]`."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from local.exchange import Credentials
 from local.seed import seed
 from local.stack import LocalStack
 
-PARTS: Final = ("story", "capacity", "cold", "peers")
+PARTS: Final = ("story", "capacity", "cold", "peers", "documents")
 
 
 def main(asked: list[str]) -> None:
@@ -32,6 +33,8 @@ def main(asked: list[str]) -> None:
         with console.status("starting functions"), emulator() as elsewhere:
             made = cold_start.starts([cold_start.SDK, *cold_start.FUNCTIONS], elsewhere.ready["url"], times=5)
         console.print(cold_start.table(made))
+    if "documents" in parts:  # in a process of its own: what it holds is measured
+        subprocess.run([sys.executable, "-m", "benchmarks.documents"], check=True)
     if "peers" in parts:
         comparison.run(console)
     if {"story", "capacity"} & set(parts):

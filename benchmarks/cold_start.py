@@ -26,13 +26,14 @@ HTTP_FUNCTIONS: Final = (
     "authorize",
     "directory",
     "documents",
+    "links",
     "patients",
     "prescriptions",
     "records",
     "subscriptions",
     "token",
 )
-FUNCTIONS: Final = (*HTTP_FUNCTIONS, "relay", "dispatch", "deliver")
+FUNCTIONS: Final = (*HTTP_FUNCTIONS, "relay", "dispatch", "deliver", "quarantine")
 SDK: Final = "boto3"  # the AWS SDK alone, for comparison
 _STATEMENTS: Final = {SDK: 'import boto3; boto3.client("dynamodb")'}
 _PROGRAM: Final = """
@@ -86,6 +87,11 @@ def _start(name: str, endpoint: str) -> Start:
         "TOKEN_KEY_ID": "key",
         "INDEX_SECRET_ARN": SECRET,
         "PUBLIC_URL": "",
+        "RETENTION_DAYS": "0",
+        "HOLD_UNTIL_SCANNED": "false",
+        "DOCUMENT_OPTIONS": "relations folders",
+        "UPLOADS_BUCKET": "uploads",
+        "UPLOAD_MAX_BYTES": str(2**30),
     }
     statement = _STATEMENTS.get(name, f"import functions.{name}.handler")
     finished = subprocess.run(  # noqa: S603 - a program of this module

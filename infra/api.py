@@ -234,7 +234,8 @@ class Api(Construct):
 def _accept_public(method: apigateway.Method) -> None:
     accept(
         method,
-        "Public by its specification (FHIR, SMART App Launch, OAuth 2.0): how a client comes to a token",
+        "Public by its specification (FHIR, SMART App Launch, OAuth 2.0): how a client comes to a token; or a link "
+        "that is its own proof, by 256 random bits",
         "AwsSolutions-APIG4",
         "AwsSolutions-COG4",
     )

@@ -1,6 +1,8 @@
-"""The bucket of document contents, and the bucket of its access logs."""
+"""The bucket of document contents, the bucket where clients upload large ones, and the bucket of their access logs."""
 
 from __future__ import annotations
+
+from typing import cast
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_s3 as s3
@@ -53,8 +55,24 @@ class DocumentVault(Construct):
             ),
             server_access_logs_bucket=logs,
             server_access_logs_prefix="documents/",
-            lifecycle_rules=[s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))],
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                    # What was deleted can be brought back for so long, and then goes as soon as its lock has ended.
+                    noncurrent_version_expiration=Duration.days(30),
+                )
+            ],
             removal_policy=removal,
+        )
+        announce(self.bucket)
+        self.uploads_bucket = self._uploads(keys, logs, removal)
+        self.uploads = Protected(
+            arn=self.uploads_bucket.arn_for_objects("*"),
+            key=keys.data,
+            accepted=(
+                "An upload has its own name: the grant is on all objects, and the bucket itself cannot be listed",
+                wildcard_below(self.uploads_bucket, "/*"),
+            ),
         )
         reason = "A content has its own name: the grant is on all objects, and the bucket itself cannot be listed"
         self.objects = Protected(
@@ -72,3 +90,40 @@ class DocumentVault(Construct):
             "Versions and Object Lock guard against deletion; a copy elsewhere is the operator's choice",
             "HIPAA.Security-S3BucketReplicationEnabled",
         )
+
+    def _uploads(self, keys: Keys, logs: s3.Bucket, removal: RemovalPolicy) -> s3.Bucket:
+        """What clients send before they publish it: nothing here is locked or kept, so that what is abandoned goes."""
+        bucket = s3.Bucket(
+            self,
+            "Uploads",
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=keys.data,
+            bucket_key_enabled=True,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            server_access_logs_bucket=logs,
+            server_access_logs_prefix="uploads/",
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                    expiration=Duration.days(1),  # no sooner than the ticket: it begins before the object
+                )
+            ],
+            removal_policy=removal,
+        )
+        accept(
+            bucket,
+            "What nobody publishes must be gone in a day or two: a version, or a copy, would keep it",
+            "HIPAA.Security-S3BucketVersioningEnabled",
+        )
+        return bucket
+
+
+def announce(bucket: s3.Bucket) -> None:
+    """Let S3 tell the default bus of every new object (not by CDK's way, which deploys a function for it)."""
+    resource = cast(s3.CfnBucket, bucket.node.default_child)
+    resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+        event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
+    )

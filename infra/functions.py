@@ -16,6 +16,7 @@ Resource = Literal[
     "operations",
     "audit",
     "documents",
+    "uploads",
     "events-bus",
     "deliveries",
     "index-secret",
@@ -59,7 +60,7 @@ class Outbox:
 class Queue:
     """The messages of a queue of `notifications.py`."""
 
-    name: Literal["events", "deliveries"]
+    name: Literal["events", "deliveries", "scans", "contents"]
     batch_size: int
 
 
@@ -83,7 +84,8 @@ _READ = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
 _WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 
 _RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
-_PERSON = Grant(on="clinical", actions=("dynamodb:GetItem",))
+# Documents are published while the record is open.
+_PUBLICATION = Grant(on="clinical", actions=("dynamodb:ConditionCheckItem",))
 _PATIENTS = Grant(on="clinical", actions=_READ)
 _INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
 _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
@@ -98,9 +100,18 @@ _INDEX = Grant(
     ),
 )
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
+# Who subscribed: whether the intended recipient of a submission can be told of it.
+_SUBSCRIBERS = Grant(on="operations", actions=("dynamodb:Query",))
 # Bodies that are too large for an item, and documents.
 _OBJECTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
+# The lock of a new content; the period is that of its class.
+_RETENTION = Grant(on="documents", actions=("s3:PutObjectRetention",))
 _LARGE_BODIES = Grant(on="documents", actions=("s3:GetObject",))
+# A content that was uploaded becomes that of a document: it is copied, and its ticket is used up.
+_ADOPTION = (
+    Grant(on="uploads", actions=("s3:GetObject",)),
+    Grant(on="operations", actions=("dynamodb:UpdateItem",)),
+)
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
@@ -131,9 +142,16 @@ FUNCTIONS: Final = (
         "documents",
         "DocumentReference, List, Binary",
         _RECORD,
+        _PUBLICATION,
         _INDEX_READ,
         _ANSWERS,
+        Grant(on="operations", actions=("dynamodb:Query", "dynamodb:UpdateItem")),
+        Grant(
+            on="uploads",
+            actions=("s3:DeleteObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"),
+        ),
         _OBJECTS,
+        _RETENTION,
         _AUDIT,
         _INDEX_SECRET,
     ),
@@ -141,9 +159,13 @@ FUNCTIONS: Final = (
         "records",
         "clinical resource types, transactions, messages, and whatever is no resource type",
         _RECORD,
+        _PUBLICATION,
         _INDEX,
         _ANSWERS,
+        _SUBSCRIBERS,
+        *_ADOPTION,
         _OBJECTS,
+        _RETENTION,
         _AUDIT,
         _INDEX_SECRET,
         trigger=Http(every_other_type=True),
@@ -182,7 +204,8 @@ FUNCTIONS: Final = (
                 "dynamodb:UpdateItem",
             ),
         ),
-        _PERSON,
+        _PATIENTS,  # what its events are about may be hidden
+        _LARGE_BODIES,
         Grant(on="deliveries", actions=("sqs:SendMessage",)),
         _AUDIT,
     ),
@@ -190,7 +213,8 @@ FUNCTIONS: Final = (
         "audit",
         "AuditEvent: search, read",
         Grant(on="audit", actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query")),
-        _PERSON,
+        # What is hidden from a patient is in no log that the patient reads.
+        Grant(on="clinical", actions=("dynamodb:GetItem", "dynamodb:Query")),
         _OWN_RECORD,
         _INDEX_SECRET,
     ),
@@ -201,6 +225,17 @@ FUNCTIONS: Final = (
         Grant(on="token-key", actions=("kms:GetPublicKey", "kms:Sign")),
         trigger=Http(public=True),
         memory_mb=512,
+    ),
+    _http(
+        "links",
+        "temporary links: what somebody outside the network opens",
+        Grant(on="clinical", actions=(*_READ, "dynamodb:UpdateItem")),
+        _OWN_RECORD,
+        Grant(on="operations", actions=("dynamodb:GetItem",)),
+        _LARGE_BODIES,
+        _AUDIT,
+        _INDEX_SECRET,
+        trigger=Http(public=True),
     ),
     FunctionSpec(
         name="authorize",
@@ -239,6 +274,18 @@ FUNCTIONS: Final = (
         ),
     ),
     FunctionSpec(
+        name="quarantine",
+        purpose="takes in what the malware scanner says of contents",
+        trigger=Queue(name="scans", batch_size=10),
+        memory_mb=512,
+        timeout_seconds=30,
+        grants=(
+            Grant(on="clinical", actions=(*_READ, "dynamodb:PutItem")),
+            _LARGE_BODIES,
+            _AUDIT,
+        ),
+    ),
+    FunctionSpec(
         name="deliver",
         purpose="posts notifications to the subscribers' webhooks",
         trigger=Queue(name="deliveries", batch_size=1),  # one slow endpoint must not keep another's batch waiting
@@ -250,6 +297,17 @@ FUNCTIONS: Final = (
             _LARGE_BODIES,
             _AUDIT,
             Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility",)),
+        ),
+    ),
+    FunctionSpec(
+        name="sweep",
+        purpose="discards contents whose commit never came",
+        trigger=Queue(name="contents", batch_size=10),
+        memory_mb=512,
+        timeout_seconds=30,
+        grants=(
+            Grant(on="clinical", actions=_READ),
+            Grant(on="documents", actions=("s3:DeleteObject",)),
         ),
     ),
 )

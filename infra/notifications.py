@@ -1,5 +1,7 @@
 """The way of an event: bus and archive, queue `events`, queue `deliveries`; dead letters behind each step.
 
+The queue `scans` has reports of the malware scanner, which come by the default bus (`scanning.py`).
+
 Events carry opaque ids and no health data, so that the bus and the queues use the key of operations.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -17,6 +20,7 @@ from infra.functions import Queue as QueueTrigger
 from infra.keys import Keys
 from infra.settings import StageSettings
 from passerelle.aws.bus import SOURCE
+from passerelle.aws.documents import PREFIX
 from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 
 EVERYTHING = {"source": [SOURCE]}
@@ -47,12 +51,20 @@ class Notifications(Construct):
         archive.apply_removal_policy(RemovalPolicy.RETAIN if settings.keeps_data else RemovalPolicy.DESTROY)
         self.events = self._queue("events")
         self.deliveries = self._queue("deliveries", fifo=True)
-        self.queues = {"events": self.events, "deliveries": self.deliveries}
+        self.scans = self._queue("scans")
+        # When a message arrives, no commit can be on its way any more: a function has half a minute.
+        self.contents = self._queue("contents", delay=Duration.minutes(15))
+        self.queues = {
+            "events": self.events,
+            "deliveries": self.deliveries,
+            "scans": self.scans,
+            "contents": self.contents,
+        }
         dead = self._dead_letter_queue("outbox")  # what the relay could not put on the bus
         accept(dead, "It is the dead-letter queue of a stream", "AwsSolutions-SQS3")
         self._rule()
 
-    def _queue(self, name: str, *, fifo: bool = False) -> sqs.Queue:
+    def _queue(self, name: str, *, fifo: bool = False, delay: Duration | None = None) -> sqs.Queue:
         consumer = next(
             spec for spec in FUNCTIONS if isinstance(spec.trigger, QueueTrigger) and spec.trigger.name == name
         )
@@ -64,6 +76,7 @@ class Notifications(Construct):
             enforce_ssl=True,
             # Six times the function's timeout (AWS Lambda developer guide), for batches that were throttled.
             visibility_timeout=Duration.seconds(6 * consumer.timeout_seconds),
+            delivery_delay=delay,
             retention_period=Duration.days(4),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self._dead_letter_queue(name, fifo=fifo),
@@ -89,9 +102,23 @@ class Notifications(Construct):
         self.dead[name] = queue
         return queue
 
+    def follow_contents(self, bucket: s3.Bucket) -> None:
+        """Tell `sweep` of every content that is stored; S3 tells the default bus."""
+        rule = events.CfnRule(
+            self,
+            "ToContents",
+            description="every new content to the queue of sweep",
+            event_pattern={
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created"],
+                "detail": {"bucket": {"name": [bucket.bucket_name]}, "object": {"key": [{"prefix": PREFIX}]}},
+            },
+            state="ENABLED",
+        )
+        deliver(rule, self.contents, self.dead["contents"])
+
     def _rule(self) -> None:
-        """Bus to queue. EventBridge's dead letters have the form of the queue's, and join them."""
-        dead = self.dead["events"]
+        """Bus to queue."""
         rule = events.CfnRule(
             self,
             "ToEvents",
@@ -99,20 +126,25 @@ class Notifications(Construct):
             event_bus_name=self.bus.ref,
             event_pattern=EVERYTHING,
             state="ENABLED",
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="events",
-                    arn=self.events.queue_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.queue_arn),
-                )
-            ],
         )
-        for queue in (self.events, dead):
-            queue.add_to_resource_policy(
-                iam.PolicyStatement(
-                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                    actions=["sqs:SendMessage"],
-                    resources=[queue.queue_arn],
-                    conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
-                )
+        deliver(rule, self.events, self.dead["events"])
+
+
+def deliver(rule: events.CfnRule, queue: sqs.Queue, dead: sqs.Queue) -> None:
+    """Send what a rule matches to a queue. EventBridge's dead letters have the form of the queue's, and join them."""
+    rule.targets = [
+        events.CfnRule.TargetProperty(
+            id="queue",
+            arn=queue.queue_arn,
+            dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=dead.queue_arn),
+        )
+    ]
+    for each in (queue, dead):
+        each.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[each.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
             )
+        )

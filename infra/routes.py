@@ -41,7 +41,8 @@ def endpoints() -> list[Endpoint]:
 
 def fhir_routes() -> list[Route]:
     """What the capability statement lists: the routes of the functions that serve FHIR."""
-    return [route for spec, trigger in _http_functions() if not trigger.public for route in _routes_of(spec)]
+    served = (route for spec, trigger in _http_functions() if not trigger.public for route in _routes_of(spec))
+    return [route for route in served if route.is_listed]
 
 
 def _http_functions() -> Iterable[tuple[FunctionSpec, Http]]:

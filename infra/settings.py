@@ -28,6 +28,10 @@ class StageSettings:
     requests_per_address: int  # from one IP address in five minutes; then WAF refuses
     object_lock_days: int | None  # nobody deletes a document version before; None: Object Lock without a period
     archive_days: int  # events can be replayed for as long
+    retention_days: int  # the content of a document is locked for its class's period, and for so long at most
+    hold_until_scanned: bool  # no content leaves before the malware scanner has seen it
+    upload_max_bytes: int = 2**30  # a content is read once, within the time of one request, before it counts
+    document_options: tuple[str, ...] = ("relations", "folders")  # names of `documents.options.Options`
     domain: Domain | None = None
 
     @property
@@ -46,6 +50,8 @@ DEV: Final = StageSettings(
     requests_per_address=2_000,
     object_lock_days=None,
     archive_days=7,
+    retention_days=0,
+    hold_until_scanned=False,
 )
 PROD: Final = StageSettings(
     stage="prod",
@@ -57,6 +63,8 @@ PROD: Final = StageSettings(
     requests_per_address=60_000,
     object_lock_days=30,
     archive_days=90,
+    retention_days=36_525,
+    hold_until_scanned=True,
 )
 
 STAGES: Final[Mapping[str, StageSettings]] = {each.stage: each for each in (DEV, PROD)}

@@ -17,6 +17,7 @@ from infra.keys import Keys
 from infra.layers import Layers
 from infra.notifications import Notifications
 from infra.routes import endpoints, fhir_routes
+from infra.scanning import MalwareScanning
 from infra.settings import StageSettings
 from infra.tables import Tables
 from passerelle.aws.tables import TABLES
@@ -36,6 +37,15 @@ class PasserelleStack(Stack):
         tables = Tables(self, "Tables", settings=settings, keys=keys)
         vault = DocumentVault(self, "DocumentVault", settings=settings, keys=keys)
         notifications = Notifications(self, "Notifications", settings=settings, keys=keys)
+        notifications.follow_contents(vault.bucket)
+        MalwareScanning(
+            self,
+            "MalwareScanning",
+            buckets={"documents/": vault.bucket, "uploads/": vault.uploads_bucket},
+            key=keys.data,
+            queue=notifications.scans,
+            dead=notifications.dead["scans"],
+        )
         api = Api(self, "Api", settings=settings, keys=keys)
         layers = Layers(self, "Layers")
 
@@ -43,11 +53,16 @@ class PasserelleStack(Stack):
             "STAGE": settings.stage,
             **{spec.variable: tables.by_name[spec.name].table_name for spec in TABLES},
             "DOCUMENTS_BUCKET": vault.bucket.bucket_name,
+            "UPLOADS_BUCKET": vault.uploads_bucket.bucket_name,
+            "UPLOAD_MAX_BYTES": str(settings.upload_max_bytes),
             "EVENT_BUS": notifications.bus.ref,
             "DELIVERIES_QUEUE_URL": notifications.deliveries.queue_url,
             "TOKEN_KEY_ID": keys.token.key_id,
             "INDEX_SECRET_ARN": keys.index_secret.secret_arn,
             "PUBLIC_URL": self._public_url(api),
+            "RETENTION_DAYS": str(settings.retention_days),
+            "HOLD_UNTIL_SCANNED": str(settings.hold_until_scanned).lower(),
+            "DOCUMENT_OPTIONS": " ".join(settings.document_options),
             "POWERTOOLS_SERVICE_NAME": "passerelle",
             "POWERTOOLS_LOG_LEVEL": "INFO",
             "POWERTOOLS_LOGGER_LOG_EVENT": "false",  # events hold personal data
@@ -58,6 +73,7 @@ class PasserelleStack(Stack):
             "operations": Protected(arn=tables.by_name["operations"].table_arn, key=keys.data),
             "audit": Protected(arn=tables.by_name["audit"].table_arn, key=keys.data),
             "documents": vault.objects,
+            "uploads": vault.uploads,
             "events-bus": Protected(arn=notifications.bus.attr_arn),
             "deliveries": Protected(arn=notifications.deliveries.queue_arn, key=keys.operations),
             "index-secret": Protected(arn=keys.index_secret.secret_arn, key=keys.data),

@@ -85,4 +85,5 @@ class _Teller:
                 return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
             except ValueError:
                 return text
+        text = " ".join(text.split())
         return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(body)} bytes)"

@@ -1,5 +1,7 @@
 """The event pump: feeds queues and streams to the functions by the template's event source mappings.
 
+And new objects to the malware scanner (`scanner.py`), whose reports come back by a queue.
+
 Contract: AWS Lambda developer guide, "Using Lambda with Amazon SQS" and "Using Lambda with Amazon DynamoDB":
 
     queue     a batch that fails, or the messages it reports, come back after the visibility timeout; the
@@ -29,6 +31,7 @@ from local import filters
 from local.intrinsics import TemplateError
 from local.resources import Client, Made, Properties
 from local.runtime import FunctionError, PayloadTooLargeError, Runtime
+from local.scanner import Scanner, ScanPlan
 
 QUEUE_THREADS: Final = 4
 MAX_RECEIVED: Final = 10  # messages of one ReceiveMessage
@@ -304,8 +307,10 @@ class Pump:
         client: Callable[[str], Client],
         *,
         region: str,
+        scans: tuple[ScanPlan, ...] = (),
     ) -> None:
         sources = tuple(sources)
+        self._scanners = [Scanner(plans=scans, s3=client("s3"), events=client("events"))] if scans else []
         self._queues = [
             _QueuePoller(source=source, runtime=runtime, sqs=client("sqs"), region=region)
             for source in sources
@@ -336,7 +341,8 @@ class Pump:
             queue.comes_back_at_once = retry_at_once
         total = 0
         for _ in range(_ROUNDS):
-            fed = sum(stream.poll(None) for stream in self._streams)
+            fed = sum(scanner.poll(None) for scanner in self._scanners)
+            fed += sum(stream.poll(None) for stream in self._streams)
             fed += sum(queue.poll(None) for queue in self._queues)
             if not fed:
                 return total
@@ -345,6 +351,7 @@ class Pump:
 
     def start(self) -> None:
         pollers: list[_Poller] = [
+            *self._scanners,
             *self._streams,
             *(queue for queue in self._queues for _ in range(QUEUE_THREADS)),
         ]

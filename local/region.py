@@ -168,7 +168,15 @@ PARTICIPANTS: Final = (
         name="Patient 1",
         finess="990000086",
         patient=f"{INS_TEST}|{ins_of(1)}",
-        scopes="ITI-66 ITI-67 ITI-68 ITI-78 system/*.rs system/Task.u",
+        scopes="ITI-66 ITI-67 ITI-68 ITI-78 TD3.3a TD3.3d system/*.rs system/Patient.u system/Task.u",
+    ),
+    Participant(
+        id="representative-1",
+        role="representative",
+        name="Représentant légal du patient 1",
+        finess="990000086",
+        patient=f"{INS_TEST}|{ins_of(1)}",
+        scopes="ITI-66 ITI-67 ITI-68 ITI-78 TD3.3a system/*.rs",
     ),
     Participant(
         id="auditor",

@@ -157,6 +157,14 @@ def _bucket(cloud: Cloud, name: str, given: Properties, existing: Made | None) -
         rules = [_lifecycle_rule(rule) for rule in lifecycle.parts("Rules")]
         s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
         lifecycle.finish()
+    if notification := given.part("NotificationConfiguration"):
+        bus = notification.part("EventBridgeConfiguration")
+        if bus.take("EventBridgeEnabled", True):
+            s3.put_bucket_notification_configuration(
+                Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+            )
+        bus.finish()
+        notification.finish()
     if logging := given.part("LoggingConfiguration"):
         target = {
             "TargetPrefix": "",

@@ -14,6 +14,9 @@ MHD: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition"
 SNOMED: Final = "http://snomed.info/sct"
 LOINC: Final = "http://loinc.org"
 PRODUCTS: Final = "http://data.esante.gouv.fr/ansm/medicament/SpecialitePharmaceutique"
+VISIBILITY: Final = (
+    "https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument"
+)
 CDA: Final = b'<?xml version="1.0" encoding="UTF-8"?><ClinicalDocument xmlns="urn:hl7-org:v3"/>'
 
 
@@ -35,9 +38,7 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
         "subject": {"reference": subject},
         "date": "2026-06-12T10:00:00+02:00",
         "author": [{"reference": "#author"}],
-        "securityLabel": [
-            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"}]}
-        ],
+        "securityLabel": [confidentiality("N")],
         "content": [
             {
                 "attachment": {
@@ -46,12 +47,14 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
                     "url": "urn:uuid:aaaaaaaa-0000-4000-8000-000000000003",
                     "size": len(content),
                     "hash": base64.b64encode(hashlib.sha1(content, usedforsecurity=False).digest()).decode(),
+                    "title": "Compte rendu",
                     "creation": "2026-06-12T10:00:00+02:00",
                 },
                 "format": {"system": "urn:oid:2.999.6", "code": "urn:ihe:iti:xds:2017:mimeTypeSufficient"},
             }
         ],
         "context": {
+            "period": {"start": "2026-06-12T09:30:00+02:00"},
             "sourcePatientInfo": {"reference": "#source"},
             "facilityType": {"coding": [{"system": SNOMED, "code": "22232009"}]},
             "practiceSetting": {"coding": [{"system": SNOMED, "code": "394802001"}]},
@@ -93,6 +96,49 @@ def submission(subject: str, *, content: bytes = CDA, unique: str = "urn:oid:2.9
             for n, resource in enumerate(resources, 1)
         ],
     }
+
+
+def replacement(subject: str, replaced: str, *, content: bytes, unique: str) -> dict[str, Any]:
+    """A submission of one document that takes the place of another (TD2.1)."""
+    bundle = submission(subject, content=content, unique=unique)
+    target = f"DocumentReference/{replaced}"
+    bundle["entry"][1]["resource"]["relatesTo"] = [{"code": "replaces", "target": {"reference": target}}]
+    parts = [
+        {"name": "type", "valueCode": "replace"},
+        {"name": "path", "valueString": "DocumentReference.status"},
+        {"name": "value", "valueCode": "superseded"},
+    ]
+    superseded = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": parts}]}
+    bundle["entry"].append({"resource": superseded, "request": {"method": "PATCH", "url": target}})
+    return bundle
+
+
+def document(subject: str, *, content: bytes = CDA, unique: str) -> dict[str, Any]:
+    """One document with its content, as simplified publication has it (ITI-105)."""
+    attachment = {"contentType": "application/xml", "data": base64.b64encode(content).decode(), "title": "Résultat"}
+    return {
+        "resourceType": "DocumentReference",
+        "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": unique},
+        "status": "current",
+        "type": {"coding": [{"system": LOINC, "code": "11502-2"}]},
+        "subject": {"reference": subject},
+        "date": "2026-06-12T10:00:00+02:00",
+        "content": [{"attachment": attachment}],
+    }
+
+
+def label(code: str) -> dict[str, Any]:
+    """A visibility label of the shared record (TRE_A07)."""
+    return {"coding": [{"system": VISIBILITY, "code": code}]}
+
+
+def confidentiality(code: str) -> dict[str, Any]:
+    return {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code}]}
+
+
+def patch(*operations: tuple[str, str, Any]) -> list[dict[str, Any]]:
+    """A JSON Patch of (op, path, value)."""
+    return [{"op": op, "path": path, "value": value} for op, path, value in operations]
 
 
 def laboratory_results(identifier: str, taken_on: date) -> dict[str, Any]:

@@ -81,7 +81,9 @@ class LocalStack:
             region=self.stack.region,
             account=self.stack.account,
         )
-        self.pump = Pump(self.stack.sources, runtime, self.stack.client, region=self.stack.region)
+        self.pump = Pump(
+            self.stack.sources, runtime, self.stack.client, region=self.stack.region, scans=self.stack.scans
+        )
         self.pump.start()
 
     def bring_up(self, template: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ class Story:
         stranger = self._identities()
         if self._webhook is not None:
             self._subscribe(self._webhook)
-        self._document(patient)
+        document = self._document(patient)
+        self._controlled(patient, document)
         self._results(patient)
         self._prescription(patient)
         self._refusals(patient, stranger)
@@ -229,7 +230,8 @@ class Story:
             time.sleep(0.25)
         raise StoryError("the subscription did not become active")
 
-    def _document(self, patient: str) -> None:
+    def _document(self, patient: str) -> str:
+        """The id of the document that stands at the end."""
         self._chapter = "5. The hospital publishes a document, the practice reads it"
         content = samples.CDA + f"<!-- {uuid.uuid4()} -->".encode()
         bundle = samples.submission(
@@ -242,9 +244,50 @@ class Story:
         attachment = listed.json()["entry"][0]["resource"]["content"][0]["attachment"]
         retrieved = self._call("retrieve (ITI-68)", "practice", "GET", attachment["url"], (200,), accept="*/*")
         self._must(retrieved.content == content, "the same bytes come back")
+        first = listed.json()["entry"][0]["resource"]["id"]
+        corrected = samples.replacement(
+            f"Patient?identifier={self._ins}", first, content=content + b" ", unique=f"urn:uuid:{uuid.uuid4()}"
+        )
+        replaced = self._call("replace (TD2.1)", "hospital-a", "POST", "", (200,), corrected)
+        self._call("the first is superseded", "practice", "GET", attachment["url"], (410,), accept="*/*")
+        made = [str(each["response"].get("location", "")).split("/") for each in replaced.json()["entry"]]
+        return next(part[1] for part in made if part[0] == "DocumentReference" and part[1] != first)
+
+    def _controlled(self, patient: str, document: str) -> None:
+        self._chapter = "6. A result is announced first; the patient hides, shows, shares"
+        place = f"DocumentReference/{document}"
+        sent = samples.document(f"Patient?identifier={self._ins}", unique=f"urn:uuid:{uuid.uuid4()}")
+        sent["securityLabel"] = [samples.label("INVISIBLE_PATIENT")]
+        published = self._call(
+            "publish, hidden from the patient (ITI-105)", "laboratory", "POST", "DocumentReference", (201,), sent
+        )
+        result = f"DocumentReference/{published.json()['id']}"
+        self._call("not there for the patient", "patient-1", "GET", result, (404,))
+        announced = samples.patch(("replace", "/securityLabel/0", samples.confidentiality("N")))
+        self._call("announced (TD3.3b)", "practice", "PATCH", result, (200,), announced)
+        self._call("there for the patient", "patient-1", "GET", result, (200,))
+        masked = samples.patch(("add", "/securityLabel/-", samples.label("MASQUE_PS")))
+        self._call("the patient masks a document (TD3.3a)", "patient-1", "PATCH", place, (200,), masked)
+        self._call("not there for the practice", "practice", "GET", place, (404,))
+        listed = self._call(
+            "nor in a list", "practice", "GET", f"DocumentReference?patient={patient}&status=current", (200,)
+        )
+        self._must(document not in listed.text, "nothing tells of a masked document")
+        shown = samples.patch(("replace", "/securityLabel/0", samples.confidentiality("N")))
+        self._call("and shows it again", "patient-1", "PATCH", place, (200,), shown)
+        purpose = samples.parameters(purpose__valueCode="TREAT", recipient__valueString="Dr MARCHAND, Genève")
+        link = self._command("a link for a doctor abroad", "patient-1", f"{place}/$share", (201,), purpose)
+        url = _parameter(link.json(), "url")
+        self._call("opened once", "patient-1", "POST", url, (200,), accept="*/*", token="")
+        self._call("and no second time", "patient-1", "POST", url, (404,), accept="*/*", token="")
+        withdrawn = samples.patch(("replace", "/status", "entered-in-error"))
+        self._call("the laboratory withdraws its result (TD3.3c)", "laboratory", "PATCH", result, (200,), withdrawn)
+        changes = self._call("what changed (delta)", "practice", "GET", f"Patient/{patient}/$changes", (200,))
+        deleted = [each["request"]["url"] for each in changes.json()["entry"] if each["request"]["method"] == "DELETE"]
+        self._must(deleted == [result], "a copy of the record drops what was withdrawn")
 
     def _results(self, patient: str) -> None:
-        self._chapter = "6. A laboratory sends results, the practice searches them"
+        self._chapter = "7. A laboratory sends results, the practice searches them"
         bundle = samples.laboratory_results(self._ins, self.today)
         self._call("transaction", "laboratory", "POST", "", (200,), bundle)
         criteria = f"Observation?patient={patient}&code={samples.LOINC}|718-7&date=ge{self.today.year}"
@@ -252,7 +295,7 @@ class Story:
         self._must(found.json()["total"] >= 1, "the result is found")
 
     def _prescription(self, patient: str) -> None:
-        self._chapter = "7. A prescription: issued, claimed, dispensed, cancelled"
+        self._chapter = "8. A prescription: issued, claimed, dispensed, cancelled"
         task, code = self._issue(patient)
         claim = samples.parameters(accessCode__valueString=code)
         held = self._command("claim", "pharmacy-a", f"Task/{task}/$accept", (200,), claim)
@@ -313,7 +356,7 @@ class Story:
         }
 
     def _refusals(self, patient: str, stranger: str) -> None:
-        self._chapter = "8. What is refused, and how"
+        self._chapter = "9. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
         self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
@@ -321,7 +364,7 @@ class Story:
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 
     def _notified(self, webhook: Webhook) -> None:
-        self._chapter = "9. The practice was told"
+        self._chapter = "10. The practice was told"
         began = time.perf_counter()
         self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
         numbers = webhook.numbers()
@@ -342,7 +385,7 @@ class Story:
         )
 
     def _accesses(self, patient: str) -> None:
-        self._chapter = "10. Every access left a record"
+        self._chapter = "11. Every access left a record"
         found = self._call(
             "who saw my record (ITI-81)",
             "patient-1",
@@ -378,7 +421,7 @@ class Story:
         method: str,
         path: str,
         statuses: tuple[int, ...],
-        body: dict[str, Any] | None = None,
+        body: dict[str, Any] | list[dict[str, Any]] | None = None,
         *,
         accept: str = "application/fhir+json",
         token: str | None = None,
@@ -389,8 +432,11 @@ class Story:
         if is_command:
             headers["Idempotency-Key"] = str(uuid.uuid4())
         if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {token}" if token else ""
         options: dict[str, Any] = {"json": body} if body is not None else {}
+        if isinstance(body, list):
+            headers["Content-Type"] = "application/json-patch+json"
+            options = {"content": json.dumps(body).encode()}
         began = time.perf_counter()
         with self._measured(title):
             answer = client.request(method, path, headers=headers, **options)

@@ -28,6 +28,7 @@ from local.intrinsics import Scope, TemplateError
 from local.pump import EventSource
 from local.resources import KINDS, Client, Cloud, Made, Properties
 from local.runtime import Function
+from local.scanner import ScanPlan
 
 _SECTIONS: Final = {
     "AWSTemplateFormatVersion",
@@ -57,6 +58,7 @@ _SERVED: Final = {
     "AWS::ApiGateway::Resource",
     "AWS::ApiGateway::RestApi",
     "AWS::ApiGateway::Stage",
+    "AWS::GuardDuty::MalwareProtectionPlan",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
 }
@@ -86,6 +88,7 @@ class Stack:
     outputs: Mapping[str, str]
     functions: Mapping[str, Function]
     sources: tuple[EventSource, ...]
+    scans: tuple[ScanPlan, ...]
     api: RestApi
     environment: Mapping[str, str]
     client: Callable[[str], Client]
@@ -269,6 +272,7 @@ class _Deployment:
                 EventSource.read(logical_id, given, by_arn, self.made)
                 for logical_id, given in self._served("AWS::Lambda::EventSourceMapping")
             ),
+            scans=tuple(ScanPlan.read(given) for _, given in self._served("AWS::GuardDuty::MalwareProtectionPlan")),
             api=RestApi.read(self._served, by_arn),
             environment=next((each.environment for each in functions.values()), {}),
             client=self.client,

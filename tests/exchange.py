@@ -147,19 +147,20 @@ def _refuse_weak_reads(params: Mapping[str, Any], model: Any, **_: Any) -> None:
 
 
 @contextmanager
-def exchange_on_moto(template: Mapping[str, Any]) -> Iterator[Exchange]:
-    """A fresh exchange with its clients registered, and nobody in it."""
+def exchange_on_moto(template: Mapping[str, Any], *, url: str = URL) -> Iterator[Exchange]:
+    """A fresh exchange with its clients registered, and nobody in it; `url` is its public one."""
     from passerelle import wiring
 
     quicken()
     with mock_aws():
         wiring.reset()
-        stack = Stack.deploy(template, parameters={"PublicUrl": URL})
+        stack = Stack.deploy(template, parameters={"PublicUrl": url})
         guard = threading.RLock()  # moto is not thread-safe
         runtime = Runtime(stack.functions, stack.environment, guard=guard)
         runtime.load()
-        gateway = Gateway(stack.api, runtime, host=HOST, region=stack.region, account=stack.account)
-        pump = Pump(stack.sources, runtime, stack.client, region=stack.region)
+        host = url.partition("//")[2]
+        gateway = Gateway(stack.api, runtime, host=host, region=stack.region, account=stack.account)
+        pump = Pump(stack.sources, runtime, stack.client, region=stack.region, scans=stack.scans)
         register_clients(_Keys(), wiring.clients().register)
         wiring.aws("dynamodb").meta.events.register("before-parameter-build.dynamodb.*", _refuse_weak_reads)
         try:

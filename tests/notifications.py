@@ -56,7 +56,12 @@ def notifications_on_moto() -> Iterator[Any]:
             "EVENT_BUS": "bus",
             "INDEX_SECRET_ARN": "none",
             "PUBLIC_URL": "",
+            "RETENTION_DAYS": "0",
+            "HOLD_UNTIL_SCANNED": "false",
             "DOCUMENTS_BUCKET": "none",
+            "DOCUMENT_OPTIONS": "",
+            "UPLOADS_BUCKET": "none",
+            "UPLOAD_MAX_BYTES": "0",
             "TOKEN_KEY_ID": "none",
         }
         for name, value in settings.items():

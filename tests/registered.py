@@ -51,6 +51,11 @@ def services() -> Iterator[None]:
         patch.setenv("TOKEN_KEY_ID", key["KeyMetadata"]["KeyId"])
         patch.setenv("INDEX_SECRET_ARN", secret["ARN"])
         patch.setenv("PUBLIC_URL", ROOT)
+        patch.setenv("RETENTION_DAYS", "0")
+        patch.setenv("HOLD_UNTIL_SCANNED", "false")
+        patch.setenv("DOCUMENT_OPTIONS", "relations folders")
+        patch.setenv("UPLOADS_BUCKET", "none")
+        patch.setenv("UPLOAD_MAX_BYTES", str(2**30))
         for name in ("DOCUMENTS_BUCKET", "EVENT_BUS", "DELIVERIES_QUEUE_URL"):
             patch.setenv(name, "none")
         wiring.reset()

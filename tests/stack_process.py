@@ -54,11 +54,20 @@ class Running:
 
     def items(self, table: str) -> list[dict[str, Any]]:
         """What a table of the stack holds, as Python values: straight from its emulator."""
-        made = {name: each["ref"] for name, each in json.loads(self._made.read_text("utf-8")).items()}
-        queue = urlsplit(next(ref for name, ref in made.items() if name.startswith("NotificationsEvents")))
-        name = next(ref for name, ref in made.items() if name.startswith(f"Tables{table.title()}"))
-        pages = clients(f"http://{queue.netloc}")("dynamodb").get_paginator("scan").paginate(TableName=name)
+        pages = self._aws("dynamodb").get_paginator("scan").paginate(TableName=self._named(f"Tables{table.title()}"))
         return [from_attributes(item) for page in pages for item in page["Items"]]
+
+    def contents(self) -> set[str]:
+        """The keys of the contents that its vault holds."""
+        pages = self._aws("s3").get_paginator("list_objects_v2").paginate(Bucket=self._named("DocumentVaultBucket"))
+        return {each["Key"] for page in pages for each in page.get("Contents", ())}
+
+    def _named(self, resource: str) -> str:
+        made = {name: each["ref"] for name, each in json.loads(self._made.read_text("utf-8")).items()}
+        return str(next(ref for name, ref in made.items() if name.startswith(resource)))
+
+    def _aws(self, service: str) -> Any:
+        return clients(f"http://{urlsplit(self._named('NotificationsEvents')).netloc}")(service)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         options = ["--url", self.url, "--credentials", str(self.credentials)]

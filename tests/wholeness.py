@@ -1,8 +1,11 @@
-"""Whether the patient index holds together, by the items of its tables, as Python values."""
+"""Whether the patient index, and the record, hold together, by the items of their tables, as Python values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from passerelle.aws.patients import person_from_item
@@ -57,3 +60,95 @@ def _content(item: dict[str, Any]) -> dict[str, Any]:
 def people(patients: Items) -> dict[str, Person]:
     """By person key, those without records among them."""
     return {item["PK"].removeprefix("L#"): person_from_item(item) for item in patients if item["PK"].startswith("L#")}
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+
+def check_documents(clinical: Items, contents: Collection[str]) -> None:
+    """Every resource of a record stands where its current version says, and nowhere else; a document has its content.
+
+    `contents` are the keys of the vault. What an unfinished commit staged is there for nobody, and says nothing.
+    """
+    shown = _shown(clinical)
+    resources: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for item in shown:
+        kind, _, rest = item["SK"].partition("#")
+        if item["PK"].startswith("P#") and kind in _OF_A_RESOURCE:
+            code, local = _OF_A_RESOURCE[kind](rest.split("#"))
+            resources[item["PK"], code, local][kind].append(item)
+    for (pk, code, local), items in resources.items():
+        _check_resource(pk, code, local, items)
+    documents = {
+        f"{pk.removeprefix('P#')}-{local}": items["v"]
+        for (pk, code, local), items in resources.items()
+        if code == _DOCUMENT
+    }
+    claims = [item for item in shown if item["PK"].startswith(f"U#{_DOCUMENT}#")]
+    assert Counter(item["id"] for item in claims if item["SK"] == "U") == Counter(documents.keys())
+    assert {item["id"] for item in claims} == documents.keys()
+    for id, versions in documents.items():
+        if not _is_awaited(versions):
+            assert f"documents/{id.replace('-', '/')}" in contents, "a document without its content"
+    told = Counter(
+        (event["reference"], event["version"])
+        for item in shown
+        if item["PK"].startswith("O#")
+        for event in item["events"]
+        if event["reference"].startswith("DocumentReference/") and "occurrence" not in event
+    )
+    made = [(f"DocumentReference/{id}", item["v"]) for id, versions in documents.items() for item in versions]
+    assert told == Counter(made), "each version is announced once"
+
+
+def documents(clinical: Items) -> int:
+    """How many documents were ever published."""
+    return sum(item["SK"].startswith(f"v#{_DOCUMENT}#") and item["v"] == 1 for item in _shown(clinical))
+
+
+_DOCUMENT = "DOC"  # the code of its type in keys
+_OF_A_RESOURCE: Mapping[str, Callable[[list[str]], tuple[str, str]]] = {
+    "v": lambda parts: (parts[0], parts[1]),
+    "e": lambda parts: (parts[0], parts[2]),
+    "x": lambda parts: (parts[0], parts[3]),
+    "h": lambda parts: (parts[1], parts[2]),
+    "r": lambda parts: (parts[0], parts[1]),
+}
+
+
+def _shown(clinical: Items) -> list[dict[str, Any]]:
+    """The items as readers see them: staged ones if their commit was made (`aws/staging.py`)."""
+    committed = {item["PK"].removeprefix("X#") for item in clinical if item.get("state") == "committed"}
+    shown = []
+    for item in clinical:
+        following = item.get("n")
+        if item.get("x") in committed:
+            if following != {}:
+                shown.append({**item, **(following or {})})
+        elif "x" not in item or following is not None:
+            shown.append(item)
+    return shown
+
+
+def _check_resource(pk: str, code: str, local: str, items: Mapping[str, list[dict[str, Any]]]) -> None:
+    versions = sorted(items["v"], key=lambda item: int(item["v"]))
+    numbers = [item["v"] for item in versions]
+    assert numbers == list(range(1, len(numbers) + 1)), (pk, code, local)
+    assert sorted(item["v"] for item in items["h"]) == numbers, "each version is in the history once"
+    current = versions[-1]
+    placement = current.get("p")
+    places = set()
+    if placement is not None:
+        place = f"{placement['s']}#{local}"
+        places = {f"e#{code}#{place}", *(f"x#{code}#{each}#{place}" for each in placement.get("r", ()))}
+    placed = [*items["e"], *items["x"]]
+    assert {item["SK"] for item in placed} == places, (pk, code, local)
+    restricted = [(item["labels"], item.get("o")) for item in items["r"]]
+    assert restricted == ([(current["labels"], current.get("o"))] if "labels" in current else [])
+    assert {item["v"] for item in (*placed, *items["r"])} <= {current["v"]}
+
+
+def _is_awaited(versions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the metadata came first, and the content did not come yet."""
+    bodies = [json.loads(zlib.decompress(item["b"])) for item in versions if "b" in item]
+    return any(body["content"][0]["attachment"].get("size") == 0 for body in bodies)

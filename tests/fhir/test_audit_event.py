@@ -319,3 +319,23 @@ def test_filters_are_tokens(name: str, value: str, matches: bool) -> None:
     search, used = parsed([("date", "2026"), (name, value)])
     assert search.matches(record) is matches
     assert (name, value) in used
+
+
+def test_a_content_is_named_with_its_digest_and_a_disclosure_with_its_purpose() -> None:
+    """Whoever proves the log proves which bytes were published or disclosed; BALP-9: why."""
+    digest = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+    reference = f"Binary/{PATIENT}-{'0' * 26}"
+    touched = Touched.of([PATIENT], [reference, "Organization/x"], [(reference, digest)])
+    (record,) = records("read", "R", touched)
+    event = rendered(replace(record, purpose="COVERAGE"))
+    details = {each["what"].get("reference"): each.get("detail") for each in event["entity"]}
+    assert details[reference] == [{"type": "sha256", "valueBase64Binary": digest}]
+    assert details["Organization/x"] is None
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "COVERAGE"
+
+
+def test_the_digest_of_one_patients_content_is_in_no_other_patients_record() -> None:
+    mine, other = f"Binary/{PATIENT}-{'0' * 26}", f"Binary/{SECOND}-{'0' * 26}"
+    touched = Touched.of([PATIENT, SECOND], [mine, other], [(mine, "bQ=="), (other, "bw==")])
+    first, second = records("transaction", "E", touched)
+    assert (first.digests, second.digests) == (((mine, "bQ=="),), ((other, "bw=="),))

@@ -58,6 +58,8 @@ def elements_at(type: str, path: str) -> Iterator[Element]:
             here = "PractitionerRole" if "resolve().practitioner" in path and here == type else "Practitioner"
         elif step.startswith("holds("):
             yield Element(type="boolean")
+        elif step.startswith("is(") and f"resolve().{step}" in path:
+            here = step[3:-1]
         elif not step.startswith(("where(", "is(", "[")):
             found = definition("Composition" if here == "Resource" else here)
             assert found is not None

@@ -356,7 +356,7 @@ def test_the_people_of_the_region_are_conformant_and_known_to_the_national_servi
         (found,) = service.search(one.traits)
         assert found.identifier == (INS_TEST, ins_of(number)) == one.traits.qualified_identifier
         assert differences(one.traits, found.traits) == ()
-    assert [each.patient for each in PARTICIPANTS if each.patient] == [f"{INS_TEST}|{ins_of(1)}"]
+    assert {each.patient for each in PARTICIPANTS if each.patient} == {f"{INS_TEST}|{ins_of(1)}"}
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------

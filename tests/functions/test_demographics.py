@@ -374,14 +374,19 @@ def test_104_6_without_an_answer(hospital: Client) -> None:
     assert (removed.status, removed.body) == (204, b"")
 
 
-def test_a_closed_record_is_as_if_it_were_not_there(exchange: Exchange, hospital: Client, practice: Client) -> None:
+def test_dmp_2_a_closed_record_hides_what_is_in_it_not_who_someone_is(
+    exchange: Exchange, hospital: Client, practice: Client
+) -> None:
     key = register(hospital, person("closed", "FERMÉ", birthDate="1974-04-04"))
     query = "birthdate=1974-04-04&family=fer"
     assert ids(search(practice, query)) == [key]
+    care = exchange.client("practice")
+    assert care.post("Observation", examples.observation(key)).status == 201
     close(exchange, key)
-    hidden, unknown = search(practice, query), search(practice, "birthdate=1974-04-04&family=xyz")
-    assert (hidden.json["total"], hidden.json.get("entry")) == (unknown.json["total"], None)
-    assert practice.get(f"Patient/{key}").body == practice.get(f"Patient/{'0' * 16}").body
+    assert ids(search(practice, query)) == [key]
+    assert practice.get(f"Patient/{key}").status == 200
+    closed, unknown = (care.get(f"Observation?patient={each}") for each in (key, "0" * 16))
+    assert (closed.json["total"], closed.json.get("entry")) == (unknown.json["total"], None)
 
 
 def close(exchange: Exchange, key: str) -> None:

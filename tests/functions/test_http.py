@@ -67,7 +67,7 @@ def test_an_unknown_type_or_interaction(client: Client, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("POST", "Observation/1", "DELETE, GET, HEAD, PATCH, PUT"),
-        ("DELETE", "DocumentReference/1", "GET, HEAD"),
+        ("DELETE", "DocumentReference/1", "GET, HEAD, PATCH"),
         ("PUT", "AuditEvent/1", "GET, HEAD"),
         ("OPTIONS", "Observation/_search", "POST"),
         ("GET", "", "POST"),

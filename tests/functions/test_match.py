@@ -168,12 +168,13 @@ def test_gen_14_without_the_scope(exchange: Exchange) -> None:
     assert refusal(refused) == (403, "error", "forbidden")
 
 
-def test_a_closed_record_is_not_matched(exchange: Exchange, hospital: Client, consumer: Client) -> None:
+def test_who_closed_the_record_is_still_the_same_person(exchange: Exchange, hospital: Client, consumer: Client) -> None:
     closed = person("119-closed", "VERROUILLÉ", "Odette", birthDate="1944-04-24", gender="female")
     key = register(hospital, closed)
-    assert [each[0] for each in matches(consumer.post("Patient/$match", asked(closed)))] == [key]
+    before = matches(consumer.post("Patient/$match", asked(closed)))
+    assert [each[0] for each in before] == [key]
     close(exchange, key)
-    assert matches(consumer.post("Patient/$match", asked(closed))) == []
+    assert matches(consumer.post("Patient/$match", asked(closed))) == before  # hidden, a namesake would seem certain
 
 
 def test_three_batches_of_reads(consumer: Client, elise: str) -> None:

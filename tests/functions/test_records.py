@@ -203,7 +203,7 @@ SUBMISSION_FAULTS: dict[str, tuple[list[Any], Any, str]] = {
     "65-3-mode": (["entry", 0, "resource", "mode"], "snapshot", "value"),
     "65-3-source-id": (["entry", 0, "resource", "extension"], None, "required"),
     "65-4-master-identifier": (["entry", 1, "resource", "masterIdentifier"], None, "required"),
-    "65-4-status": (["entry", 1, "resource", "status"], "superseded", "value"),
+    "65-4-status": (["entry", 1, "resource", "status"], "entered-in-error", "value"),
     "65-4-doc-status": (["entry", 1, "resource", "docStatus"], "final", "invariant"),
     "65-5-type": (["entry", 1, "resource", "type"], None, "required"),
     "65-5-security-label": (["entry", 1, "resource", "securityLabel"], None, "required"),

@@ -523,12 +523,12 @@ def test_gen_14_a_scope_that_lacks_one_entry(exchange: Exchange, key: str, scope
 
 
 def test_the_content_of_a_document_does_not_change(hospital: Client, key: str) -> None:
-    submitted = examples.submission(f"Patient/{key}", unique="urn:oid:2.999.1.88.1")["entry"]
+    submitted = examples.submission(f"Patient/{key}", unique="urn:oid:2.999.1.88.1")["entry"][1:]
     answered = send(hospital, *submitted)
-    at, content = place(answered[1]), place(answered[2])
+    at, content = place(answered[0]), place(answered[1])
     assert hospital.get(content).body == examples.CDA
     document = hospital.get(at).json
-    other = {**submitted[2]["resource"], "data": base64.b64encode(b"<other/>").decode()}
+    other = {**submitted[1]["resource"], "data": base64.b64encode(b"<other/>").decode()}
     document["content"][0]["attachment"] = {"contentType": "application/xml", "url": urn(9)}
     change = refused(hospital, entry("PUT", at, document), post(other, full_url=urn(9)))
     assert change == (405, "not-supported", "Bundle.entry[0].request")
@@ -537,8 +537,8 @@ def test_the_content_of_a_document_does_not_change(hospital: Client, key: str) -
     condition = f"patient={key}&identifier=urn:oid:2.999.1.88.1"
     found = send(
         hospital,
-        {**submitted[1], "request": {"method": "POST", "url": "DocumentReference", "ifNoneExist": condition}},
-        {**submitted[2], "resource": other},
+        {**submitted[0], "request": {"method": "POST", "url": "DocumentReference", "ifNoneExist": condition}},
+        {**submitted[1], "resource": other},
     )
     assert (statuses(found), place(found[1])) == (["200", "200"], content)
     assert hospital.get(content).body == examples.CDA

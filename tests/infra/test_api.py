@@ -24,7 +24,9 @@ from passerelle.fhir.capability import capability_statement
 PUBLIC = {
     ("GET", "/fhir/metadata"),
     ("GET", "/fhir/.well-known/smart-configuration"),
+    ("GET", "/links/{token}"),
     ("GET", "/oauth2/jwks"),
+    ("POST", "/links/{token}"),
     ("POST", "/oauth2/token"),
 }
 # What the client gets for each failure that API Gateway can meet here (contract GEN-13, GEN-16).
@@ -82,7 +84,7 @@ def test_every_declared_route_reaches_the_function_that_declares_it() -> None:
                 assert deployed[resource] == spec.name, route.path
 
 
-def test_only_what_a_client_needs_to_get_a_token_is_open(stage: Any) -> None:
+def test_only_the_way_to_a_token_and_temporary_links_are_open(stage: Any) -> None:
     (authorizer,) = stage.of("AWS::ApiGateway::Authorizer")
     for endpoint, method in methods(stage).items():
         if endpoint in PUBLIC:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from passerelle.aws.tables import TABLES
+from passerelle.documents.uploads import LIFETIME
 
 STATEFUL = (
     "AWS::DynamoDB::Table",
@@ -63,10 +64,29 @@ def test_object_lock_has_a_default_period_in_prod_only(dev: Any, prod: Any) -> N
     assert locks(prod)[0]["Rule"]["DefaultRetention"] == {"Days": 30, "Mode": "GOVERNANCE"}
 
 
-def test_no_bucket_is_public_and_every_one_is_versioned(stage: Any) -> None:
-    for bucket in stage.of("AWS::S3::Bucket").values():
+def test_no_bucket_is_public_and_every_one_is_versioned_but_that_of_uploads(stage: Any) -> None:
+    for name, bucket in stage.of("AWS::S3::Bucket").items():
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-        assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+        versions = None if "Uploads" in name else {"Status": "Enabled"}
+        assert bucket.get("VersioningConfiguration") == versions
+
+
+def test_nothing_stays_where_clients_upload(stage: Any) -> None:
+    """Neither versions nor a lock keep what nobody publishes; no sooner than a ticket ends does it go."""
+    (bucket,) = (each for name, each in stage.of("AWS::S3::Bucket").items() if "Uploads" in name)
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == key_of(stage, "health data in tables")
+    assert "ObjectLockEnabled" not in bucket
+    (lifecycle,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert lifecycle["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": LIFETIME.days}
+    assert lifecycle["ExpirationInDays"] == LIFETIME.days
+    assert bucket["LoggingConfiguration"]["DestinationBucketName"]
+
+
+def test_a_deleted_content_can_be_brought_back_for_a_month(stage: Any) -> None:
+    (bucket,) = (b for b in stage.of("AWS::S3::Bucket").values() if b.get("ObjectLockEnabled"))
+    (lifecycle,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert lifecycle["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
 
 
 @pytest.mark.parametrize(

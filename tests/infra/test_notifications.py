@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from infra.functions import HTTP_SECONDS
 from passerelle.aws.bus import SOURCE
 
 DAYS = 86_400
@@ -42,7 +43,7 @@ def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -
 
 
 def test_every_batch_fails_record_by_record(stage: Any) -> None:
-    assert sources(stage).keys() == {"relay", "dispatch", "deliver"}
+    assert sources(stage).keys() == {"relay", "dispatch", "deliver", "quarantine", "sweep"}
     for name, mapping in sources(stage).items():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
 
@@ -81,19 +82,49 @@ def test_deliveries_are_ordered_per_subscription_and_numbered_by_us(stage: Any) 
 
 
 def test_every_event_goes_to_the_queue_and_to_the_archive(stage: Any) -> None:
-    (rule,) = stage.of("AWS::Events::Rule").values()
+    (rule,) = (each for each in stage.of("AWS::Events::Rule").values() if "EventBusName" in each)
     (archive,) = stage.of("AWS::Events::Archive").values()
     assert rule["EventPattern"] == archive["EventPattern"] == {"source": [SOURCE]}
-    (target,) = rule["Targets"]
-    assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0] in dead_letter_queues(stage)
-    (name,) = stage.of("AWS::Events::Rule")
-    allowed = [
-        statement["Resource"]
+
+
+def test_each_rule_reaches_its_queue_and_no_other(stage: Any) -> None:
+    for name, rule in stage.of("AWS::Events::Rule").items():
+        (target,) = rule["Targets"]
+        assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0] in dead_letter_queues(stage)
+        allowed = [
+            statement["Resource"]
+            for policy in stage.of("AWS::SQS::QueuePolicy").values()
+            for statement in policy["PolicyDocument"]["Statement"]
+            if statement.get("Condition") == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [name, "Arn"]}}}
+        ]
+        assert sorted(allowed, key=str) == sorted([target["Arn"], target["DeadLetterConfig"]["Arn"]], key=str)
+
+
+def test_reports_of_the_scanner_reach_their_queue_and_nobody_can_forge_one(stage: Any) -> None:
+    (rule,) = (
+        each for each in stage.of("AWS::Events::Rule").values() if each["EventPattern"]["source"] == ["aws.guardduty"]
+    )
+    assert rule["EventPattern"]["detail-type"] == ["GuardDuty Malware Protection Object Scan Result"]
+    plans = stage.of("AWS::GuardDuty::MalwareProtectionPlan").values()
+    protected = [plan["ProtectedResource"]["S3Bucket"]["BucketName"] for plan in plans]
+    assert rule["EventPattern"]["detail"]["s3ObjectDetails"]["bucketName"] == protected
+    queue = rule["Targets"][0]["Arn"]
+    senders = [
+        (statement["Principal"], list(statement["Condition"]))
         for policy in stage.of("AWS::SQS::QueuePolicy").values()
         for statement in policy["PolicyDocument"]["Statement"]
-        if statement.get("Condition") == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [name, "Arn"]}}}
+        if statement["Effect"] == "Allow" and statement["Resource"] == queue
     ]
-    assert sorted(allowed, key=str) == sorted([target["Arn"], target["DeadLetterConfig"]["Arn"]], key=str)
+    assert senders == [({"Service": "events.amazonaws.com"}, ["ArnEquals"])]
+
+
+def test_contents_wait_until_no_commit_can_be_on_its_way(stage: Any) -> None:
+    (queue,) = (each for name, each in stage.of("AWS::SQS::Queue").items() if "Contents" in name and "Dead" not in name)
+    assert queue["DelaySeconds"] == 900 > 10 * HTTP_SECONDS
+    (rule,) = (each for each in stage.of("AWS::Events::Rule").values() if each["EventPattern"]["source"] == ["aws.s3"])
+    assert rule["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "documents/"}]}
+    (bucket,) = (each for each in stage.of("AWS::S3::Bucket").values() if each.get("ObjectLockEnabled"))
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
 def test_there_is_an_alarm_on_everything_that_must_not_happen(stage: Any) -> None:

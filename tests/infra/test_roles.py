@@ -9,6 +9,7 @@ import pytest
 
 from infra.functions import FUNCTIONS, Authorizer, FunctionSpec, Http, Outbox, Queue
 from infra.paths import ROOT
+from passerelle.aws.quarantine import PREFIXES
 from passerelle.aws.tables import TABLES
 
 # What Lambda itself does under the role of the function; everything else is in the table of functions.
@@ -28,7 +29,13 @@ POLLING: Mapping[type, set[str]] = {
 TRACES = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 # The only resources that end in a wildcard, with the actions for which AWS has no narrower name.
 WILDCARDS = {
-    "<bucket>/*": {"s3:GetObject", "s3:PutObject"},
+    "<bucket>/*": {
+        "s3:DeleteObject",
+        "s3:GetObject",
+        "s3:ListMultipartUploadParts",
+        "s3:PutObject",
+        "s3:PutObjectRetention",
+    },
     "<table>/stream/*": {"dynamodb:ListStreams"},
     "*": TRACES,
 }
@@ -39,7 +46,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def statements(stage: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every statement of a policy of ours, with the name of its function."""
+    """Every statement of the policy of a function, with its name; the scanner's role has a test of its own."""
     names = {
         resource["Properties"]["Role"]["Fn::GetAtt"][0]: resource["Metadata"]["passerelle:function"]
         for resource in stage.template["Resources"].values()
@@ -47,6 +54,8 @@ def statements(stage: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     }
     for policy in stage.of("AWS::IAM::Policy").values():
         (role,) = policy["Roles"]
+        if role["Ref"] not in names:
+            continue
         for statement in policy["PolicyDocument"]["Statement"]:
             assert statement["Effect"] == "Allow"
             yield names[role["Ref"]], statement
@@ -145,6 +154,39 @@ def test_nobody_scans_and_each_privilege_has_one_holder(stage: Any) -> None:
     assert holders["events:PutEvents"] == {"relay"}  # law 7
     assert holders["kms:Sign"] == {"token"}
     assert holders["sqs:ChangeMessageVisibility"] == {"deliver"}
+
+
+def test_only_one_function_takes_contents_of_documents_away_and_none_destroys_them(prod: Any) -> None:
+    (vault,) = (name for name, each in prod.of("AWS::S3::Bucket").items() if each.get("ObjectLockEnabled"))
+    deleting = set()
+    for function, statement in statements(prod):
+        actions = listed(statement["Action"])
+        assert not {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"} & set(actions)
+        if vault in str(statement["Resource"]) and "s3:DeleteObject" in actions:
+            deleting.add(function)
+    assert deleting == {"sweep"}
+
+
+def test_the_scanner_reads_contents_and_changes_none(stage: Any) -> None:
+    roles = {name: role for name, role in stage.of("AWS::IAM::Role").items() if "MalwareScanning" in name}
+    plans = list(stage.of("AWS::GuardDuty::MalwareProtectionPlan").values())
+    assert {plan["Role"]["Fn::GetAtt"][0] for plan in plans} == roles.keys()
+    prefixes = [plan["ProtectedResource"]["S3Bucket"]["ObjectPrefixes"] for plan in plans]
+    assert sorted(each for (each,) in prefixes) == sorted(PREFIXES)
+    for role in roles.values():
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Principal"] == {"Service": "malware-protection-plan.guardduty.amazonaws.com"}
+        assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    for policy in stage.of("AWS::IAM::Policy").values():
+        (role,) = policy["Roles"]
+        if role["Ref"] in roles:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                actions, resource = set(listed(statement["Action"])), str(statement["Resource"])
+                assert not actions & {"s3:DeleteObject", "s3:PutObjectTagging", "s3:PutObjectRetention"}
+                if "s3:PutObject" in actions:
+                    assert "/malware-protection-resource-validation-object" in resource
+                if "s3:GetObject" in actions:
+                    assert any(f"/{prefix}*" in resource for prefix in PREFIXES)
 
 
 def test_each_role_has_one_function(stage: Any) -> None:

@@ -29,6 +29,7 @@ ALLOWED = {
     "AWS::Events::Archive",
     "AWS::Events::EventBus",
     "AWS::Events::Rule",
+    "AWS::GuardDuty::MalwareProtectionPlan",  # paid by what is scanned
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::KMS::Key",

@@ -271,14 +271,15 @@ def test_record(exchange: Exchange, practice: Client, name: str, monkeypatch: py
 
 def test_publish(exchange: Exchange, practice: Client, key: str) -> None:
     def publish(command: str) -> Response:
-        bundle = examples.submission(f"Patient/{key}", content=command.encode(), unique=f"urn:uuid:{command}")
+        content = f"<x>{command}</x>".encode()
+        bundle = examples.submission(f"Patient/{key}", content=content, unique=f"urn:uuid:{command}")
         return exchange.client("hospital-a").post("", bundle, Idempotency_Key=command)
 
     def once(command: str, answer: Response) -> None:
         found = practice.get(f"DocumentReference?patient={key}&identifier=urn:uuid:{command}").json
         (document,) = [entry["resource"] for entry in found["entry"]]
         place = document["content"][0]["attachment"]["url"].partition("/fhir/")[2]
-        assert practice.get(place, Accept="*/*").body == command.encode()
+        assert practice.get(place, Accept="*/*").body == f"<x>{command}</x>".encode()
         assert events(exchange).count(f"DocumentReference/{document['id']}") == 1
 
     crash_everywhere(publish, once)

@@ -17,11 +17,13 @@ import pytest
 from infra.functions import FUNCTIONS
 from local import samples
 from local.region import PARTICIPANTS, ins_of, people
+from local.scanner import EICAR
 from local.story import Step
 from passerelle import wiring
-from tests import examples
+from tests import contents, documents, examples, submitting
 from tests.exchange import Client, Exchange, exchange_on_moto, is_weak
 from tests.feeding import entry, fed, key_of, newcomer, replaced_by, told
+from tests.functions import test_sweep, test_uploads
 
 _function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function", default=None)
 
@@ -30,15 +32,20 @@ _function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function
 _MEETS = {("clinical", "dynamodb:BatchGetItem")}
 _UPDATES = {("clinical", "dynamodb:UpdateItem")}
 # And those that a body needs which is too large for an item (tests/ports/test_records.py).
-_KEEPS_LARGE = {("documents", "s3:GetObject"), ("documents", "s3:PutObject")}
+_READS_LARGE = {("documents", "s3:GetObject")}
+# The lock of a content: the stage of the tests has none (tests/ports/test_locked_contents.py).
+_LOCKS = {("documents", "s3:PutObjectRetention")}
 _LARGE = base64.b64encode(random.Random(1).randbytes(400_000)).decode()
 UNSEEN: Mapping[str, set[tuple[str, str]]] = {
     "patients": _UPDATES,
-    "documents": _UPDATES,
-    "directory": _UPDATES | _KEEPS_LARGE,
-    "prescriptions": _KEEPS_LARGE,
-    "dispatch": {("documents", "s3:GetObject")},
-    "deliver": _MEETS | {("documents", "s3:GetObject")},
+    "documents": _LOCKS,
+    "sweep": _MEETS | {("clinical", "dynamodb:GetItem")},
+    "records": _LOCKS,
+    "directory": _UPDATES,
+    "deliver": _MEETS | _READS_LARGE,
+    "subscriptions": _MEETS,
+    "links": _MEETS,
+    "quarantine": _MEETS | _READS_LARGE,
 }
 
 
@@ -56,6 +63,7 @@ class Calls:
             environment["OPERATIONS_TABLE"]: "operations",
             environment["AUDIT_TABLE"]: "audit",
             environment["DOCUMENTS_BUCKET"]: "documents",
+            environment["UPLOADS_BUCKET"]: "uploads",
             environment["EVENT_BUS"]: "events-bus",
             environment["DELIVERIES_QUEUE_URL"]: "deliveries",
             environment["INDEX_SECRET_ARN"]: "index-secret",
@@ -91,9 +99,22 @@ def _actions(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]
         yield from ((operation, table) for table in params["RequestItems"])
     elif operation == "PutEvents":
         yield from ((operation, entry["EventBusName"]) for entry in params["Entries"])
+    elif operation == "CopyObject":
+        yield "GetObject", params["CopySource"]["Bucket"]
+        yield "PutObject", params["Bucket"]
     else:
         named = ("TableName", "Bucket", "QueueUrl", "KeyId", "SecretId")
-        yield operation, next(params[name] for name in named if name in params)
+        yield _ACTIONS.get(operation, operation), next(params[name] for name in named if name in params)
+
+
+# Where the action is not named like the call (Service Authorization Reference, Amazon S3). The call of a URL that is
+# given away is made by whoever has it, with the rights of the function: it counts as its own when the URL is made.
+_ACTIONS = {
+    "CompleteMultipartUpload": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "ListParts": "ListMultipartUploadParts",
+    "UploadPart": "PutObject",
+}
 
 
 @contextmanager
@@ -165,6 +186,7 @@ def _the_rest(exchange: Exchange) -> None:
     moved = examples.observation(key, id=created.json["id"], effectiveDateTime="2026-05-01")
     assert practice.put(place, moved).status == 200
     assert practice.request("DELETE", place).status == 200
+    _hidden_and_large(hospital, key)
     _patient_feed(exchange)
     _dead_endpoint(exchange)  # nobody is told of what follows
     many = [
@@ -185,7 +207,67 @@ def _the_rest(exchange: Exchange) -> None:
     assert exchange.client("auditor").get(f"AuditEvent/{record}").status == 200
     assert myself.get(f"AuditEvent?patient=Patient/{key}&date=ge2026-01-01").json.get("entry") is None
     _plain_resources(exchange.client("hospital-a", "system/*.cruds"), key)
+    _links_and_malware(exchange, key)
     _identities(exchange)
+    _transfers(exchange, key)
+
+
+def _hidden_and_large(hospital: Client, key: str) -> None:
+    """A document that is masked, for somebody who has no subscription; then whoever is told of anything is asked for.
+
+    What tells of it is read as it is: from storage, if it is too large for an item.
+    """
+    recipient = {"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.2", "value": "1990000099"}}
+    bundle = submitting.submission(f"Patient/{key}", securityLabel=[documents.label("MASQUE_PS"), documents.label("N")])
+    listed = bundle["entry"][0]["resource"]
+    listed["extension"].append({"url": f"{examples.MHD}/ihe-intendedRecipient", "valueReference": recipient})
+    submitting.submit(hospital, bundle)
+    assert hospital.post("Observation", _large_report(key)).status == 201
+
+
+def _large_report(key: str) -> dict[str, Any]:
+    report = examples.observation(key, valueString=_LARGE)
+    del report["valueQuantity"]
+    return report
+
+
+def _transfers(exchange: Exchange, key: str) -> None:
+    """Contents that clients send to storage, and those that nobody publishes."""
+    hospital, data = exchange.client("hospital-a"), contents.pdf(9_000)
+    test_uploads.opened(hospital, data, key="u")
+    assert test_uploads.opened(hospital, data, key="u").state == "open"
+    upload = test_uploads.uploaded(hospital, data)
+    contents.publish(hospital, contents.uploaded_submission(key, upload.url, data, "application/pdf"))
+    wrong = test_uploads.opened(hospital, data)
+    test_uploads.send(wrong, data[:-1] + b" ")
+    assert test_uploads.complete(hospital, wrong).status == 422
+    orphan = f"documents/{key}/{'0' * 26}"
+    exchange.stack.client("s3").put_object(Bucket=exchange.stack.environment["DOCUMENTS_BUCKET"], Key=orphan, Body=b"x")
+    test_sweep.sweep(exchange, orphan)
+
+
+def _links_and_malware(exchange: Exchange, key: str) -> None:
+    """A document for a third party, until malware is found in it."""
+    hospital, practice = exchange.client("hospital-a"), exchange.client("practice")
+    sent = samples.submission(f"Patient/{key}", content=b"<a>" + EICAR + b"</a>", unique="urn:oid:2.999.1.77.9")
+    places = [each["response"]["location"] for each in hospital.post("", sent).json["entry"]]
+    document = next(place for place in places if "DocumentReference" in place).split("/_history")[0]
+    by_practice = _shared(practice, document)
+    assert exchange.gateway.request("GET", by_practice).status == 200
+    assert exchange.gateway.request("POST", by_practice).status == 200
+    assert exchange.gateway.request("POST", by_practice).status == 404
+    revoked = practice.get(f"{document}/$links").json["parameter"][0]["part"][0]["valueId"]
+    assert practice.post(f"{document}/$revoke", samples.parameters(id__valueId=revoked)).status == 200
+    exchange.pump.run_until_idle()
+    assert practice.get(document.replace("DocumentReference", "Binary")).status == 403
+
+
+def _shared(client: Client, document: str) -> str:
+    """The path of a new link."""
+    made = client.post(f"{document}/$share", samples.parameters(purpose__valueCode="TREAT"))
+    assert made.status == 201, made.body
+    url = next(each["valueUrl"] for each in made.json["parameter"] if each["name"] == "url")
+    return "/" + str(url).split("/", 3)[3]
 
 
 def _plain_resources(hospital: Client, key: str) -> None:
@@ -199,8 +281,8 @@ def _plain_resources(hospital: Client, key: str) -> None:
     }
     changes: dict[str, dict[str, Any]] = {
         "documents": {"date": "2026-03-01"},
-        "prescriptions": {"authoredOn": "2026-03-02"},
-        "directory": {"name": "Autre"},
+        "prescriptions": {"authoredOn": "2026-03-02", "description": _LARGE},
+        "directory": {"name": "Autre", "alias": [_LARGE]},
     }
     for name, resource in of_function.items():
         kind = str(resource["resourceType"])
@@ -215,9 +297,7 @@ def _plain_resources(hospital: Client, key: str) -> None:
     large = {"resourceType": "Binary", "contentType": "application/pdf", "securityContext": subject, "data": _LARGE}
     place = f"Binary/{hospital.post('Binary', large).json['id']}"
     assert hospital.get(place, Accept="application/fhir+json").json["data"] == _LARGE
-    report = examples.observation(key, valueString=_LARGE)
-    del report["valueQuantity"]
-    place = f"Observation/{hospital.post('Observation', report).json['id']}"
+    place = f"Observation/{hospital.post('Observation', _large_report(key)).json['id']}"
     assert hospital.get(place).json["valueString"] == _LARGE
     assert hospital.get(f"Patient/{key}/$everything?_count=1").status == 200
     assert hospital.get(f"Patient/{key}/$everything").json["entry"]
@@ -304,7 +384,7 @@ def _patient_feed(exchange: Exchange) -> None:
 def test_the_story_is_told(played: tuple[Exchange, Calls, list[Step], str]) -> None:
     _, _, steps, _ = played
     assert len(steps) >= 30
-    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 11)}
+    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 12)}
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)

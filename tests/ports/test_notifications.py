@@ -16,7 +16,7 @@ from passerelle.audit.model import audit_of
 from passerelle.aws.audit import DynamoAuditTrail
 from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
 from passerelle.aws.clients import DynamoClients
-from passerelle.aws.dynamodb import DynamoDb
+from passerelle.aws.dynamodb import DynamoDb, in_parallel
 from passerelle.aws.journal import DynamoJournal, TableNames, event_from_map, event_to_map
 from passerelle.aws.notifications import (
     DynamoNotificationLog,
@@ -29,10 +29,12 @@ from passerelle.aws.notifications import (
     subscription_to_item,
 )
 from passerelle.aws.patients import DynamoPatientIndex
+from passerelle.aws.records import DynamoRecordStore
 from passerelle.consents.model import RecordStatus
 from passerelle.directory.model import Role
 from passerelle.errors import NotFound, Stale, Unavailable
 from passerelle.events import Event, EventName
+from passerelle.fhir.concealment import ReferenceMending
 from passerelle.identifiers import Blinder
 from passerelle.notifications.delivery import Deliverer, longest_pause_seconds
 from passerelle.notifications.dispatch import Dispatcher
@@ -53,6 +55,7 @@ from passerelle.notifications.model import (
 )
 from passerelle.notifications.ports import NotificationPorts
 from passerelle.patients.model import Person, PersonChange
+from passerelle.records.gate import Gate
 from tests.notifications import client, notifications_on_moto, register
 from tests.people import decided, person_of
 
@@ -141,6 +144,7 @@ class Exchange:
     deliveries: SqsDeliveries
     clients: DynamoClients
     people: DynamoPatientIndex
+    records: DynamoRecordStore
     trail: DynamoAuditTrail
     network: Network
     sqs: Any
@@ -165,6 +169,7 @@ class Exchange:
             deliveries=self.deliveries,
             clients=self.clients,
             people=self.people,
+            record=Gate(self.people, self.records, ReferenceMending(), in_parallel),
         )
 
     def dispatcher(self) -> Dispatcher:
@@ -213,6 +218,7 @@ def exchange() -> Iterator[Exchange]:
             deliveries=SqsDeliveries(sqs, url),
             clients=DynamoClients(dynamodb, NAMES),
             people=DynamoPatientIndex(dynamodb, NAMES),
+            records=DynamoRecordStore(dynamodb, NAMES),
             trail=DynamoAuditTrail(dynamodb, NAMES),
             network=Network(),
             sqs=sqs,

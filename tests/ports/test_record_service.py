@@ -13,10 +13,11 @@ from passerelle.access import Request
 from passerelle.consents.model import RecordStatus
 from passerelle.errors import Gone, NotFound, PasserelleError, Stale, Unprocessable
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.lists import ListSuccession
 from passerelle.fhir.resource import ResourceDraft
 from passerelle.identifiers import new_patient_key, new_resource_id
 from passerelle.patients.model import Person, PersonChange
-from passerelle.records.model import Condition, Draft, ResourceKey, Subject
+from passerelle.records.model import Condition, Draft, ResourceKey, StoredVersion, Subject
 from passerelle.records.ports import Scan
 from passerelle.records.service import RecordService, Written
 from tests import record
@@ -62,8 +63,8 @@ def status_of(service: RecordService, written: Written) -> str:
     return str(found["status"])
 
 
-def revised(**changed: Any) -> Callable[[bytes], Draft]:
-    return lambda stored: ResourceDraft({**fhir_json.loads(stored), **changed}, record.BASE)
+def revised(**changed: Any) -> Callable[[StoredVersion], Draft]:
+    return lambda current: ResourceDraft({**fhir_json.loads(current.body or b""), **changed}, record.BASE)
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ def test_what_came_between_search_and_read_counts(service: RecordService, patien
         search=Overtaking(),  # type: ignore[arg-type]
         journal=wiring.journal(),
         blinder=wiring.blinder(),
+        succession=ListSuccession(),
         in_parallel=lambda *calls: tuple(call() for call in calls),
         pause=lambda _: None,
     )
@@ -343,7 +345,7 @@ def test_a_command_sent_again_is_done_once(service: RecordService, patient: str,
     before = [item for item in record.items() if item["PK"] == f"P#{patient}"]
     again = run(request(2, key=patient, content=what))
     assert replace(again, body=first.body) == first
-    assert service.written_body(again) == first.body
+    assert service.written_body(request(3), again) == first.body
     assert [item for item in record.items() if item["PK"] == f"P#{patient}"] == before
     with pytest.raises(Unprocessable):
         run(request(3, key=patient, content="another"))

@@ -174,7 +174,7 @@ def test_a_reader_meets_an_unsettled_transaction(store: DynamoRecordStore, patie
         expected = {**{key: before[key].version + 1 for key in keys[:3]}, chosen: 1}
     assert {each.key: each.version for each in shown} == expected
     assert [each.version for each in shown] == [expected[each.key] for each in shown]
-    coded = store.entries(patient, "Observation", Scan(token="urn:x|b")).entries
+    coded = store.entries(patient, "Observation", Scan(token="code=b")).entries
     assert {each.key for each in coded} == ({*keys[:3], chosen} if is_done else set())
     assert {each.key: each.version for each in store.everything(patient, after=None, limit=50).entries} == expected
     marks = store.marks(patient, None, since="", until="~", ascending=True, limit=50).marks
@@ -184,7 +184,7 @@ def test_a_reader_meets_an_unsettled_transaction(store: DynamoRecordStore, patie
     assert not [item for item in record.items() if "x" in item or "n" in item]
     assert seen == (
         store.entries(patient, "Observation", Scan()).entries,
-        store.entries(patient, "Observation", Scan(token="urn:x|b")).entries,
+        store.entries(patient, "Observation", Scan(token="code=b")).entries,
         store.marks(patient, None, since="", until="~", ascending=True, limit=50).marks,
     )
 
@@ -298,10 +298,10 @@ def test_entries_come_page_after_page(
         (("202602060830", "202602060830"), None, [6, 7]),
         (("000000000000", "202602010830"), None, [0, 1]),
         (("202603010000", "999999999999"), None, []),
-        (None, "urn:x|a", [0, 1, 4, 7]),
-        (("202602040000", "202602070000"), "urn:x|a", [4, 7]),
-        (None, "urn:x|none", []),
-        (None, "|a", []),
+        (None, "code=a", [0, 1, 4, 7]),
+        (("202602040000", "202602070000"), "code=a", [4, 7]),
+        (None, "code=none", []),
+        (None, "a", []),
     ],
 )
 def test_entries_within_a_range(
@@ -715,7 +715,7 @@ class AnyCommits(RuleBasedStateMachine):
             if ResourceKey.of(key.type, key.id) is None and (made or key.type == "Organization"):
                 assert self.store.find_key(key.type, key.id) == key
         for type, code in (("Observation", None), ("Observation", "a"), ("Device", None)):
-            shown = self.store.entries(PATIENT, type, Scan(token=f"urn:x|{code}" if code else None)).entries
+            shown = self.store.entries(PATIENT, type, Scan(token=f"code={code}" if code else None)).entries
             expected = {
                 key: each
                 for key, each in current.items()

@@ -95,7 +95,13 @@ def test_functions_routes_and_sources_are_read(stack: Stack, template: dict[str,
     assert all(each.handler == f"functions.{each.name}.handler:handler" for each in stack.functions.values())
     assert stack.environment["PUBLIC_URL"] == URL
     assert len(stack.api.routes) == len(_of(template, "AWS::ApiGateway::Method"))
-    assert {stack.functions[each.function].name for each in stack.sources} == {"relay", "dispatch", "deliver"}
+    assert {stack.functions[each.function].name for each in stack.sources} == {
+        "relay",
+        "dispatch",
+        "deliver",
+        "quarantine",
+        "sweep",
+    }
     metadata = stack.api.find("GET", "/fhir/metadata")
     assert metadata is not None
     assert metadata[0].mock is not None

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from passerelle.access import Caller, Scopes
-from passerelle.consents.decision import may_see
+from passerelle.consents.decision import may_identify, may_see
 from passerelle.consents.model import Policy, RecordStatus
 from passerelle.directory.model import CARE_ROLES, Role
 
@@ -22,12 +22,13 @@ def caller(role: str) -> Caller:
 @pytest.mark.parametrize("role", [*Role, "unheard-of"])
 def test_who_sees_a_record(role: str, status: RecordStatus) -> None:
     policy = Policy(status=status, since=AT)
-    assert may_see(caller(role), policy, is_own_record=True) is (
-        role == Role.PATIENT or (role in CARE_ROLES and status is not RecordStatus.CLOSED)
-    )
-    assert may_see(caller(role), policy, is_own_record=False) is (
-        role in CARE_ROLES and status is not RecordStatus.CLOSED
-    )
+    """A closed record is nobody's, not even the patient's; who the person is stays known to care."""
+    own = role in (Role.PATIENT, Role.REPRESENTATIVE, *CARE_ROLES)
+    is_there = status is not RecordStatus.CLOSED
+    assert may_see(caller(role), policy, is_own_record=True) is (own and is_there)
+    assert may_see(caller(role), policy, is_own_record=False) is (role in CARE_ROLES and is_there)
+    assert may_identify(caller(role), is_own=True) is own
+    assert may_identify(caller(role), is_own=False) is (role in CARE_ROLES)
 
 
 @pytest.mark.parametrize("role", Role)

@@ -24,6 +24,7 @@ from passerelle.records.search import (
     Prefix,
     QuantityIs,
     Query,
+    Ranges,
     Reading,
     ReferenceIs,
     Sort,
@@ -396,20 +397,21 @@ def asked(*alternatives: object, name: str = "code", **more: object) -> Criterio
 @pytest.mark.parametrize(
     ("criteria", "expected"),
     [
-        ([asked(TokenIs("urn:x", "1"))], ("urn:x|1",)),
-        ([asked(TokenIs("", "1"), TokenIs("urn:x", "2"), TokenIs("", "1"))], ("|1", "urn:x|2")),
-        ([asked(TokenIs(None, "1"))], None),
+        ([asked(TokenIs("urn:x", "1"))], ("code=1",)),
+        ([asked(TokenIs("", "1"), TokenIs("urn:x", "2"), TokenIs("", "1"))], ("code=1", "code=2")),
+        ([asked(TokenIs(None, "1"))], ("code=1",)),
         ([asked(TokenIs("urn:x", None))], None),
-        ([asked(TokenIs("urn:x", "1"), TokenIs(None, "1"))], None),
+        ([asked(TokenIs("urn:x", "1"), TokenIs(None, "1"))], ("code=1",)),
         ([asked(TokenIs("urn:x", "1"), modifier="not")], None),
         ([asked(TextIs("haem"), reading=Reading(names=("code:text",)))], None),
-        ([asked(TokenIs("urn:x", "1")), asked(TokenIs("urn:x", "2"))], None),
+        ([asked(TokenIs("urn:x", "1")), asked(TokenIs("urn:x", "2"))], ("code=1",)),
         ([asked(TokenIs("urn:x", "1"), name="combo-code")], None),
         ([], None),
     ],
 )
 def test_ranges_of_a_record(criteria: list[Criterion], expected: tuple[str, ...] | None) -> None:
-    assert Query(type="Observation", criteria=tuple(criteria), ranged="code").range_tokens() == expected
+    by_code = Ranges(names=("code",))
+    assert Query(type="Observation", criteria=tuple(criteria), ranges=by_code).range_tokens() == expected
     assert Query(type="Condition", criteria=tuple(criteria)).range_tokens() is None
 
 

@@ -114,7 +114,8 @@ class Request:
     """One call on the exchange, as services and audit need it.
 
     `at` is the one clock reading of the request; `name` the FHIR interaction or operation (`read`, `search-type`,
-    `$accept`); `action` the audit action code (C, R, U, D or E); `query` the raw query for the audit of searches.
+    `$accept`); `action` the audit action code (C, R, U, D or E); `query` the raw query for the audit of searches;
+    `purpose` why, as a code of the HL7 value set PurposeOfUse, where the caller has to say.
     """
 
     caller: Caller
@@ -126,15 +127,26 @@ class Request:
     query: str = ""
     idempotency_key: str | None = None
     fingerprint: str = ""  # SHA-256 over method, path and body: what an idempotency key stands for
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """What a request reached, for its audit records: patients by their opaque key, resources by reference."""
+    """What a request reached, for its audit records: patients by their opaque key, resources by reference.
+
+    `digests` are the SHA-256, in base64, of contents that were stored or served, each beside its reference.
+    """
 
     patients: tuple[str, ...] = ()
     references: tuple[str, ...] = field(default=())
+    digests: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, patients: Iterable[str], references: Iterable[str] = ()) -> Touched:
-        return cls(patients=tuple(dict.fromkeys(patients)), references=tuple(dict.fromkeys(references)))
+    def of(
+        cls, patients: Iterable[str], references: Iterable[str] = (), digests: Iterable[tuple[str, str]] = ()
+    ) -> Touched:
+        return cls(
+            patients=tuple(dict.fromkeys(patients)),
+            references=tuple(dict.fromkeys(references)),
+            digests=tuple(dict.fromkeys(digests)),
+        )

@@ -12,6 +12,7 @@
     +-- Stale                 412   the version or the match that the request relied on is not the current one
     +-- TooLarge              413
     +-- UnsupportedMedia      415
+    +-- Unsatisfiable         416   the content has no byte of the range that is asked for
     +-- Unprocessable         422   well formed, but breaks a business rule
     +-- Busy                  429   throttled; `retry_after_seconds` is set
     +-- Fault                 500   a defect of ours; the caller gets a fixed text
@@ -140,6 +141,12 @@ class UnsupportedMedia(PasserelleError):
     """The content type is not supported."""
 
     status, code = 415, "not-supported"
+
+
+class Unsatisfiable(PasserelleError):
+    """The content has no byte of this range."""
+
+    status, code = 416, "value"
 
 
 class Unprocessable(PasserelleError):

@@ -15,8 +15,10 @@ class EventName(StrEnum):
     """Kinds of event; the EventBridge detail-type."""
 
     IDENTITY_CHANGED = "identity-changed"
+    RECORD_STATUS_CHANGED = "record-status-changed"  # opened, closed, opposed, or another attending physician
     LINKS_CHANGED = "links-changed"  # a source record belongs to another person, or its person to more records
     DOCUMENT_CHANGED = "document-changed"
+    DOCUMENT_QUARANTINED = "document-quarantined"  # malware was found in its content
     RECORD_CHANGED = "record-changed"
     PRESCRIPTION_CHANGED = "prescription-changed"
 

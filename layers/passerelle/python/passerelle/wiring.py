@@ -7,11 +7,13 @@ some functions need is imported where it is made: a cold start pays for its own 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore.config import Config
 
@@ -31,13 +33,25 @@ if TYPE_CHECKING:
     from passerelle.authorization.service import AuthorizationService
     from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
     from passerelle.aws.clients import DynamoClients
+    from passerelle.aws.documents import S3DocumentVault
+    from passerelle.aws.links import DynamoLinks
+    from passerelle.aws.notifications import DynamoSubscriptions
     from passerelle.aws.objects import S3Objects
     from passerelle.aws.patients import DynamoPatientIndex
     from passerelle.aws.prescriptions import DynamoPrescriptions
+    from passerelle.aws.quarantine import DynamoScans
     from passerelle.aws.records import DynamoRecordStore
+    from passerelle.documents.links import LinkOpener, LinkService
+    from passerelle.documents.model import Release
+    from passerelle.documents.options import Options
+    from passerelle.documents.quarantine import Quarantine, QuarantineService, Scan
     from passerelle.documents.service import DocumentService
+    from passerelle.documents.sweeping import Sweeper
+    from passerelle.documents.uploads import UploadService
     from passerelle.events import Event
     from passerelle.fhir.disclosure import Disclosure
+    from passerelle.fhir.document_updates import DocumentUpdateService
+    from passerelle.fhir.documents import PublicationService
     from passerelle.fhir.patient import FhirPatientStore
     from passerelle.fhir.patient_feed import FhirPatientFeed
     from passerelle.fhir.transaction import TransactionService
@@ -51,6 +65,7 @@ if TYPE_CHECKING:
     from passerelle.patients.registration import Registrar
     from passerelle.patients.resolution import Resolver
     from passerelle.patients.service import PatientService
+    from passerelle.patients.status import RecordStatusService
     from passerelle.patients.stewardship import StewardService
     from passerelle.prescriptions.service import PrescriptionService
     from passerelle.records.cursors import Cursors
@@ -80,6 +95,11 @@ class Environment:
     token_key_id: str
     index_secret_arn: str
     public_url: str
+    document_options: str
+    retention_days: int
+    holds_until_scanned: bool
+    uploads_bucket: str
+    upload_max_bytes: int
 
 
 @cache
@@ -93,6 +113,11 @@ def environment() -> Environment:
         token_key_id=os.environ["TOKEN_KEY_ID"],
         index_secret_arn=os.environ["INDEX_SECRET_ARN"],
         public_url=os.environ["PUBLIC_URL"].rstrip("/"),
+        document_options=os.environ["DOCUMENT_OPTIONS"],
+        retention_days=int(os.environ["RETENTION_DAYS"]),
+        holds_until_scanned=os.environ["HOLD_UNTIL_SCANNED"] == "true",
+        uploads_bucket=os.environ["UPLOADS_BUCKET"],
+        upload_max_bytes=int(os.environ["UPLOAD_MAX_BYTES"]),
     )
 
 
@@ -104,7 +129,11 @@ def session() -> Session:
 @cache
 def aws(service: str) -> Any:
     """The client of an AWS service; clients are thread-safe."""
-    return session().create_client(service, config=_CLIENT)
+    config = _CLIENT
+    if service == "s3" and "AWS_ENDPOINT_URL" not in os.environ:
+        # URLs that are given away name the region of their bucket: by the global name, a new bucket is a redirect.
+        config = config.merge(Config(s3={"addressing_style": "virtual"}))
+    return session().create_client(service, config=config)
 
 
 @cache
@@ -239,6 +268,19 @@ def steward_service() -> StewardService:
 
 
 @cache
+def record_status_service() -> RecordStatusService:
+    from passerelle.patients.status import RecordStatusService
+
+    return RecordStatusService(
+        index=patient_index(),
+        decisions=patient_index(),
+        journal=journal(),
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+    )
+
+
+@cache
 def national_identities() -> NationalIdentityService:
     from passerelle.patients.insi import national_identity_service
 
@@ -247,6 +289,7 @@ def national_identities() -> NationalIdentityService:
 
 @cache
 def record_service() -> RecordService:
+    from passerelle.fhir.lists import ListSuccession
     from passerelle.records.service import RecordService
 
     return RecordService(
@@ -255,6 +298,7 @@ def record_service() -> RecordService:
         search=record_search(),
         journal=journal(),
         blinder=blinder(),
+        succession=ListSuccession(),
         in_parallel=in_parallel,
         pause=dynamodb().back_off,
     )
@@ -262,9 +306,10 @@ def record_service() -> RecordService:
 
 @cache
 def gate() -> Gate:
+    from passerelle.fhir.concealment import ReferenceMending
     from passerelle.records.gate import Gate
 
-    return Gate(patient_index())
+    return Gate(patient_index(), record_store(), ReferenceMending(), in_parallel)
 
 
 @cache
@@ -283,14 +328,54 @@ def record_history() -> RecordHistory:
 
 @cache
 def document_service() -> DocumentService:
-    from passerelle.aws.documents import S3DocumentVault
+    from passerelle.documents.retention import Retention
     from passerelle.documents.service import DocumentService
 
-    return DocumentService(vault=S3DocumentVault(objects()), in_parallel=in_parallel)
+    return DocumentService(
+        vault=document_vault(),
+        quarantine=content_quarantine(),
+        retention=Retention(at_most=timedelta(days=environment().retention_days)),
+        in_parallel=in_parallel,
+    )
+
+
+@cache
+def document_vault() -> S3DocumentVault:
+    from passerelle.aws.documents import S3DocumentVault
+
+    return S3DocumentVault(objects(), uploads_bucket=environment().uploads_bucket)
+
+
+@cache
+def upload_service() -> UploadService:
+    from passerelle.aws.uploads import DynamoUploadTickets, S3UploadSpace
+    from passerelle.documents.uploads import UploadService
+
+    return UploadService(
+        tickets=DynamoUploadTickets(dynamodb(), table_names()),
+        space=S3UploadSpace(aws("s3"), environment().uploads_bucket),
+        quarantine=content_quarantine(),
+        journal=journal(),
+        max_bytes=environment().upload_max_bytes,
+    )
+
+
+@cache
+def document_options() -> Options:
+    from passerelle.documents.options import Options
+
+    return Options.parse(environment().document_options)
+
+
+def subscriptions_store() -> DynamoSubscriptions:
+    from passerelle.aws.notifications import DynamoSubscriptions
+
+    return DynamoSubscriptions(dynamodb(), table_names())
 
 
 @cache
 def transaction_service() -> TransactionService:
+    from passerelle.fhir.recipients import Recipients
     from passerelle.fhir.transaction import TransactionService
 
     return TransactionService(
@@ -300,7 +385,30 @@ def transaction_service() -> TransactionService:
         journal=journal(),
         blinder=blinder(),
         scheme=identity_scheme(),
+        options=document_options(),
+        recipients=Recipients(record_service(), subscriptions_store),
+        uploads=upload_service(),
     )
+
+
+@cache
+def publication() -> PublicationService:
+    from passerelle.fhir.documents import PublicationService
+
+    return PublicationService(
+        transactions=transaction_service(),
+        records=record_service(),
+        gate=gate(),
+        blinder=blinder(),
+        national_systems=identity_scheme().systems,
+    )
+
+
+@cache
+def document_updates() -> DocumentUpdateService:
+    from passerelle.fhir.document_updates import DocumentUpdateService
+
+    return DocumentUpdateService(records=record_service(), gate=gate(), store=record_store(), blinder=blinder())
 
 
 @cache
@@ -346,6 +454,7 @@ def directory() -> RecordWiring:
 class PatientsWiring(RecordWiring):
     patients: PatientService
     stewards: StewardService
+    record_status: RecordStatusService
     scheme: IdentityScheme
     cursors: Cursors
 
@@ -366,6 +475,7 @@ def patients() -> PatientsWiring:
         **_record(),
         patients=patient_service(),
         stewards=steward_service(),
+        record_status=record_status_service(),
         scheme=identity_scheme(),
         cursors=cursors(),
     )
@@ -373,12 +483,18 @@ def patients() -> PatientsWiring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentsWiring(RecordWiring):
+    """What publishes and changes documents is made for the first that is."""
+
     documents: DocumentService
+    links: LinkService
+    uploads: UploadService
+    publication: Callable[[], PublicationService] = publication
+    document_updates: Callable[[], DocumentUpdateService] = document_updates
 
 
 @cache
 def documents() -> DocumentsWiring:
-    return DocumentsWiring(**_record(), documents=document_service())
+    return DocumentsWiring(**_record(), documents=document_service(), links=link_service(), uploads=upload_service())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +502,11 @@ class RecordsWiring(PatientsWiring):
     """Also what the entries of a batch ask for: people and documents."""
 
     documents: DocumentService
+    links: LinkService
+    uploads: UploadService
     transactions: TransactionService
+    publication: Callable[[], PublicationService] = publication
+    document_updates: Callable[[], DocumentUpdateService] = document_updates
 
 
 @cache
@@ -398,9 +518,12 @@ def records() -> RecordsWiring:
         **_record(),
         patients=patient_service(),
         stewards=steward_service(),
+        record_status=record_status_service(),
         scheme=identity_scheme(),
         cursors=cursors(),
         documents=document_service(),
+        links=link_service(),
+        uploads=upload_service(),
         transactions=transaction_service(),
     )
 
@@ -414,7 +537,10 @@ class AuditWiring(HttpWiring):
 def audit() -> AuditWiring:
     from passerelle.audit.service import AuditService
 
-    return AuditWiring(trail=trail(), audit=AuditService(trail=trail(), people=patient_index()))
+    def hides(caller: Caller, patient: str) -> Callable[[str], bool]:
+        return gate().hides(caller, patient)  # asked for patients only
+
+    return AuditWiring(trail=trail(), audit=AuditService(trail=trail(), people=patient_index(), hides=hides))
 
 
 @cache
@@ -473,6 +599,7 @@ def notification_ports() -> NotificationPorts:
         deliveries=deliveries(),
         clients=clients(),
         people=patient_index(),
+        record=gate(),
     )
 
 
@@ -531,6 +658,103 @@ def dispatch() -> DispatchWiring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineWiring:
+    quarantine: QuarantineService
+    scan_of: Callable[[Mapping[str, Any]], Scan | None]
+    now: Callable[[], datetime] = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedDocuments:
+    """`documents.quarantine.Publications`: of the record."""
+
+    store: DynamoRecordStore
+
+    def version_of(self, document: str) -> int | None:
+        from passerelle.records.model import ResourceKey
+
+        key = ResourceKey.of("DocumentReference", document)
+        found = self.store.find_latest(key) if key else None
+        return found.version if found and found.body is not None else None
+
+
+@cache
+def scans() -> DynamoScans:
+    from passerelle.aws.quarantine import DynamoScans
+
+    return DynamoScans(dynamodb(), table_names())
+
+
+@cache
+def content_quarantine() -> Quarantine:
+    from passerelle.documents.quarantine import Quarantine
+
+    return Quarantine(scans=scans(), holds=environment().holds_until_scanned)
+
+
+@cache
+def quarantine() -> QuarantineWiring:
+    from passerelle.aws.quarantine import scan_of
+    from passerelle.documents.quarantine import QuarantineService
+
+    service = QuarantineService(scans=scans(), publications=PublishedDocuments(store=record_store()), journal=journal())
+    return QuarantineWiring(quarantine=service, scan_of=scan_of)
+
+
+@cache
+def link_store() -> DynamoLinks:
+    from passerelle.aws.links import DynamoLinks, sealer_of
+
+    return DynamoLinks(dynamodb(), table_names(), lambda: sealer_of(table_names()))
+
+
+@cache
+def link_service() -> LinkService:
+    from passerelle.aws.links import sealer_of
+    from passerelle.documents.links import LinkService
+    from passerelle.fhir.links import RecordDocuments
+
+    return LinkService(
+        links=link_store(),
+        publications=RecordDocuments(record_service()),
+        journal=journal(),
+        seal=sealer_of(table_names()),
+        new_token=lambda: secrets.token_urlsafe(32),
+        in_parallel=in_parallel,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinksWiring:
+    opener: LinkOpener[Release]
+    public_url: str
+    storage_origin: str
+    now: Callable[[], datetime] = now
+
+
+@cache
+def links() -> LinksWiring:
+    from passerelle.documents.links import LinkOpener
+    from passerelle.fhir.links import RecordDocuments
+
+    opener: LinkOpener[Release] = LinkOpener(
+        links=link_store(),
+        publications=RecordDocuments(record_service()),
+        clients=clients(),
+        trail=trail(),
+        journal=journal(),
+        release=document_service().release,
+        digests=lambda content: content.kept.sha256,
+    )
+    example = urlsplit(document_vault().link("-", content_type="", lifetime=timedelta(seconds=1)))
+    return LinksWiring(
+        opener=opener,
+        public_url=environment().public_url,
+        storage_origin=f"{example.scheme}://{example.netloc}",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverWiring:
     deliverer: Deliverer
     now: Callable[[], datetime] = now
@@ -551,6 +775,34 @@ def deliver() -> DeliverWiring:
             feed=patient_feed,
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepWiring:
+    sweeper: Sweeper
+    id_of: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedDocuments:
+    """`documents.ports.Publications`: what the record has, or had, under the id of a content."""
+
+    store: DynamoRecordStore
+
+    def is_published(self, id: str) -> bool:
+        from passerelle.records.model import ResourceKey
+
+        key = ResourceKey.of("DocumentReference", id)
+        return key is not None and self.store.find_latest(key) is not None
+
+
+@cache
+def sweep() -> SweepWiring:
+    from passerelle.aws.documents import id_of
+    from passerelle.documents.sweeping import Sweeper
+
+    publications = CommittedDocuments(store=record_store())
+    return SweepWiring(sweeper=Sweeper(vault=document_vault(), publications=publications), id_of=id_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

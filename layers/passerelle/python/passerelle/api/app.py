@@ -45,7 +45,9 @@ from passerelle.api.routes import BASE, INTERACTIONS, Action, Feature, Interacti
 from passerelle.audit.model import audit_of
 from passerelle.audit.ports import AuditTrail
 from passerelle.errors import (
+    Coding,
     Fault,
+    Forbidden,
     Invalid,
     Issue,
     NotAcceptable,
@@ -110,6 +112,7 @@ class Call:
     query: Sequence[tuple[str, str]]
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+    method: str = "GET"
 
     @property
     def id(self) -> str:
@@ -217,6 +220,7 @@ class FhirApp:
         permission: Permission | None,
         raw: bool = False,
         features: tuple[Feature, ...] = (),
+        is_listed: bool = True,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             route = Route(
@@ -229,6 +233,7 @@ class FhirApp:
                 raw=raw,
                 handler=handler,
                 features=features,
+                is_listed=is_listed,
             )
             self._table.add(route)
             self.routes.append(route)
@@ -328,7 +333,7 @@ class FhirApp:
             touched, refusal = reply.touched, None
         except PasserelleError as error:
             self._report(error, request.request_id)
-            reply, touched, refusal = _refusal(error), _addressed(call), error
+            reply, touched, refusal = _refusal(_explained(error, request)), _addressed(call), error
         if touched is not COMMITTED:
             try:
                 wired.trail.append(audit_of(request, touched, refusal=refusal))
@@ -380,7 +385,7 @@ def _call(event: Mapping[str, Any], caller: Caller, at: datetime) -> Call:
         fingerprint=_fingerprint(event, body),
     )
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    return Call(request=request, path={}, query=query, headers=headers, body=body)
+    return Call(request=request, path={}, query=query, headers=headers, body=body, method=event["httpMethod"])
 
 
 def _caller(event: Mapping[str, Any]) -> Caller:
@@ -433,8 +438,9 @@ def _check_type(route: Route, content_type: str) -> None:
 
 def _preferred(route: Route, call: Call, reply: Reply) -> Reply:
     """The reply as the client wants it: not what it has already, nor more of a written resource than it asks for."""
-    if route.name == "read" and reply.status == 200 and _is_known(call.headers, reply.headers):
-        return replace(reply, status=304, body=None)
+    if route.name == "read" and reply.status in (200, 307) and _is_known(call.headers, reply.headers):
+        headers = {name: value for name, value in reply.headers.items() if name != "Location"}
+        return replace(reply, status=304, body=None, headers=headers)
     if route.action in ("C", "U") and reply.status in (200, 201):
         if call.returns == "minimal":
             return replace(reply, body=None)
@@ -509,6 +515,17 @@ def _base_url(event: Mapping[str, Any]) -> str:
 def _fingerprint(event: Mapping[str, Any], body: bytes) -> str:
     query = json.dumps(event.get("multiValueQueryStringParameters") or {}, sort_keys=True)
     return hashlib.sha256(f"{event['httpMethod']} {event['path']} {query}\n".encode() + body).hexdigest()
+
+
+def _explained(error: PasserelleError, request: Request) -> PasserelleError:
+    """A refusal of rights says whether an emergency would open what was refused (contract D1); so far none does."""
+    if isinstance(error, Forbidden):
+        details = Coding(system=f"{request.base_url}/CodeSystem/access-refusal", code="break-glass-not-possible")
+        error.issues = tuple(
+            replace(issue, details=details) if issue.code == Forbidden.code and issue.details is None else issue
+            for issue in error.issues
+        )
+    return error
 
 
 def _refusal(error: PasserelleError) -> Reply:

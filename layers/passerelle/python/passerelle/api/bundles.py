@@ -22,7 +22,13 @@ from passerelle.api.negotiation import FHIR_JSON
 from passerelle.api.routes import BASE
 from passerelle.errors import Invalid, PasserelleError, TooLarge
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir.bundles import EntryResponse, TransactionEntry, parse_transaction, transaction_response
+from passerelle.fhir.bundles import (
+    EntryResponse,
+    TransactionEntry,
+    parse_transaction,
+    resolve_references,
+    transaction_response,
+)
 from passerelle.fhir.mhd import submission_level
 from passerelle.fhir.outcome import render_outcome, success
 from passerelle.fhir.resource import instant
@@ -44,6 +50,7 @@ def serve_bundles(app: FhirApp, *, entries: FhirApp) -> None:
     @app.route("POST", "", name="transaction", action="E", resource=None, permission=None, features=("batch",))
     def bundle(call: Call, wired: WiredTransactions) -> Reply:
         parsed = parse_transaction(call.resource)
+        level = submission_level(call.resource)
         answering = _Answering(call, wired, entries)
         if call.resource["type"] == "batch":
             answers = [answering.served(entry, number) for number, entry in enumerate(parsed)]
@@ -52,8 +59,8 @@ def serve_bundles(app: FhirApp, *, entries: FhirApp) -> None:
             body = transaction_response(answers, kind="batch-response")
             return Reply(body=body, touched=touched, is_disclosed=True)  # each entry was, by itself
         _authorise_reads(call, entries, parsed)
-        changes = [entry for entry in parsed if entry.method != "GET"]
-        done = wired.transactions.execute(call.request, changes, submission_level(call.resource))
+        changes = _with_patients_that_are_read(parsed)
+        done = wired.transactions.execute(call.request, changes, level)
         answers = answering.done(wired.transactions, [done[entry.path] for entry in changes])
         written = dict(zip((entry.path for entry in changes), answers, strict=True))
         both = [written.get(entry.path) or answering.served(entry, number) for number, entry in enumerate(parsed)]
@@ -71,6 +78,16 @@ def _authorise_reads(call: Call, entries: FhirApp, parsed: Sequence[TransactionE
                 raise
 
 
+def _with_patients_that_are_read(parsed: Sequence[TransactionEntry]) -> list[TransactionEntry]:
+    """The changes; where they name the entry that reads a Patient, they mean the Patient (ITI-65 2:3.65.4.1.2.2)."""
+    read = [entry for entry in parsed if entry.method == "GET" and entry.type == "Patient" and entry.full_url]
+    named = {str(entry.full_url): entry.url for entry in read if entry.url == f"Patient/{entry.id}" or entry.query}
+    changes = [entry for entry in parsed if entry.method != "GET"]
+    if not named:
+        return changes
+    return [replace(entry, resource=resolve_references(entry.resource, named)) for entry in changes]
+
+
 class _Answering:
     """The answers to the entries of one bundle, which share the room that an answer has."""
 
@@ -84,11 +101,11 @@ class _Answering:
         """Of changes that are committed: with the resources, for who prefers that, while there is room."""
         preferred = self._call.preferences.get("return", "").lower()
         if preferred == "operationoutcome":
-            return [replace(each.response, outcome=success("stored")) for each in done]
+            return [replace(each.response, outcome=success("stored", each.warnings)) for each in done]
         if preferred != "representation":
             return [each.response for each in done]
-        bodies = transactions.bodies(done)
-        return [self._with_resource(each.response, bodies.get(each.key)) for each in done]
+        bodies = transactions.bodies(self._call.request, done)
+        return [self._with_resource(each.response, bodies.get(each.key) if each.key else None) for each in done]
 
     def _with_resource(self, answer: EntryResponse, body: bytes | None) -> EntryResponse:
         if body is None or not self._fits(len(body)):

@@ -147,12 +147,13 @@ def _version_reference(version: StoredVersion) -> str:
 # --- searching ----------------------------------------------------------------------------------------------------
 
 
-def _search(call: Call, wired: WiredRecords, kind: str) -> Reply:
+def search(call: Call, wired: WiredRecords, kind: str, *, producer: str | None = None) -> Reply:
+    """With a `producer`, only what that organisation published."""
     parsed = parse_query(kind, call.query, base_url=call.request.base_url, strict=call.is_strict)
     query = parsed.query
     if call.part.summary == "count":
         query = replace(query, count=0, total="accurate")
-    page = wired.search.search(call.request, query, _subject(kind, parsed), cursor=call.one(CURSOR))
+    page = wired.search.search(call.request, query, _subject(kind, parsed), cursor=call.one(CURSOR), producer=producer)
     following = [*parsed.used, (CURSOR, page.cursor)] if page.cursor else None
     included = [version for version in page.included if may_read(call.request, version.type)]
     body = searchset(
@@ -324,11 +325,11 @@ def _condition(call: Call, kind: str, pairs: Sequence[tuple[str, str]]) -> Parse
     return parsed
 
 
-def _revision(call: Call, kind: str) -> Callable[[bytes], Draft]:
+def _revision(call: Call, kind: str) -> Callable[[StoredVersion], Draft]:
     """What a patch makes of a stored version; the result is validated like any other resource."""
 
-    def revise(stored: bytes) -> Draft:
-        resource = patched(call, stored)
+    def revise(current: StoredVersion) -> Draft:
+        resource = patched(call, current.body or b"")
         validate(resource, expected_type=kind)
         return ResourceDraft(resource, call.request.base_url)
 
@@ -346,7 +347,7 @@ def patched(call: Call, stored: bytes) -> dict[str, Any]:
 def _written(call: Call, wired: WiredRecords, written: Written) -> Reply:
     reply = written_reply(call.request, written)
     if call.returns == "representation":
-        reply.body = wired.records.written_body(written)
+        reply.body = wired.records.written_body(call.request, written)
     return reply
 
 
@@ -370,7 +371,7 @@ SERVED: Final[Mapping[InteractionName, Run]] = {
     "vread": _vread,
     "history-instance": _history_of_resource,
     "history-type": _history_of_type,
-    "search-type": _search,
+    "search-type": search,
     "create": _create,
     "update": _update,
     "conditional-update": _update_where,

@@ -43,6 +43,7 @@ from passerelle.patients.service import PatientService
 from passerelle.records.cursors import Cursors
 
 _DMP = "TD0.2"
+_WITH_RECORD = (RecordStatus.OPEN, RecordStatus.CLOSED)
 SeenPatient = tuple[StoredPatient, Person]
 _SEARCH = Permission(resource="Patient", interaction="s", transactions=("ITI-78",))
 
@@ -156,10 +157,10 @@ def _search(call: Call, wired: WiredPatients) -> Reply:
     asked = _asked(call, wired)
     is_dmp = _has_dmp(call) and is_dmp_search(asked, wired.scheme.systems)
     found = [(_shown(call, each, person), person) for each, person in wired.patients.find(call.request, asked)]
-    hits = [each for each in chosen(found, asked) if not is_dmp or each[1].policy.status is not RecordStatus.ABSENT]
+    hits = [each for each in chosen(found, asked) if not is_dmp or each[1].policy.status in _WITH_RECORD]
     page, following = _page(call, wired, asked, hits)
     survivors = [] if is_dmp else _survivors(call, wired, page, hits)
-    matches = [_dmp_body(*each) if is_dmp else each[0].body for each in page]
+    matches = [_dmp_body(call, *each) if is_dmp else each[0].body for each in page]
     listed = [each.patient for each, _ in page]
     body = searchset(
         [
@@ -175,8 +176,10 @@ def _search(call: Call, wired: WiredPatients) -> Reply:
     return Reply(body=body, touched=touched, is_disclosed=True)
 
 
-def _dmp_body(shown: StoredPatient, person: Person) -> bytes:
-    return fhir_json.dumps(dmp_view(shown, person, is_source=True))  # what is not for the caller is left out already
+def _dmp_body(call: Call, shown: StoredPatient, person: Person) -> bytes:
+    professional = call.request.caller.professional
+    # What is not for the caller is left out already.
+    return fhir_json.dumps(dmp_view(shown, person, is_source=True, professional=professional))
 
 
 def _has_dmp(call: Call) -> bool:

@@ -66,7 +66,7 @@ class Route:
 
     `name` is the FHIR interaction (`read`, `search-type`, `create`, ...) or the operation with its `$`; `resource` the
     type it is listed under in the capability statement, None for the whole system. A `raw` route answers with bytes of
-    any type: its handler negotiates.
+    any type: its handler negotiates. One that is not listed only refuses, in words of a guide.
     """
 
     method: str
@@ -78,6 +78,7 @@ class Route:
     handler: Callable[..., Any]
     raw: bool = False
     features: tuple[Feature, ...] = ()
+    is_listed: bool = True
 
 
 @dataclass(slots=True)

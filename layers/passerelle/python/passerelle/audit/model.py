@@ -22,7 +22,8 @@ class AuditRecord(Change):
     """`id` is `<patient key>-<ulid>`, or `<ulid>` for an access that touched no patient.
 
     `outcome` is the AuditEvent outcome code: 0 success, 4 refused, 8 server fault. `reason` is an issue code,
-    never a text from the request.
+    never a text from the request. `purpose` is a code of PurposeOfUse; `digests` are the SHA-256, in base64, of
+    contents beside the reference of each: whoever proves the log proves which bytes were published or disclosed.
     """
 
     id: str
@@ -40,6 +41,8 @@ class AuditRecord(Change):
     references: tuple[str, ...] = ()
     query: str = ""
     reason: str = ""
+    purpose: str = ""
+    digests: tuple[tuple[str, str], ...] = ()
 
 
 def audit_of(request: Request, touched: Touched, *, refusal: PasserelleError | None = None) -> tuple[AuditRecord, ...]:
@@ -68,6 +71,8 @@ def audit_of(request: Request, touched: Touched, *, refusal: PasserelleError | N
             patient=patient,
             references=tuple(r for r in touched.references if _may_name(r, patient, touched.patients)),
             query=request.query if len(touched.patients) <= 1 else "",
+            purpose=request.purpose,
+            digests=tuple(each for each in touched.digests if _may_name(each[0], patient, touched.patients)),
         )
 
     return tuple(record(patient) for patient in touched.patients or (None,))

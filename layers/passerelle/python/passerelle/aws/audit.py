@@ -93,6 +93,8 @@ def record_to_item(record: AuditRecord) -> Item:
         "references": list(record.references),
         "query": record.query,
         "reason": record.reason,
+        "purpose": record.purpose,
+        "digests": dict(record.digests),
         "ttl": int((record.at + KEPT).timestamp()),
     }
     return {name: value for name, value in item.items() if value or name in _REQUIRED}
@@ -119,6 +121,8 @@ def record_from_item(item: Item) -> AuditRecord:
         references=tuple(item.get("references", ())),
         query=item.get("query", ""),
         reason=item.get("reason", ""),
+        purpose=item.get("purpose", ""),
+        digests=tuple(item.get("digests", {}).items()),
     )
 
 

@@ -123,7 +123,7 @@ class Meter:
 
 
 _meters: contextvars.ContextVar[tuple[Meter, ...]] = contextvars.ContextVar("meters", default=())
-_in_parallel: contextvars.ContextVar[bool] = contextvars.ContextVar("in_parallel", default=False)
+_in_parallel: contextvars.ContextVar[int] = contextvars.ContextVar("in_parallel", default=0)  # how deep
 
 
 @contextmanager
@@ -141,30 +141,32 @@ def count(call: str, *, read_units: float = 0, write_units: float = 0) -> None:
     """Report one AWS call to the meters that are running."""
     for meter in _meters.get():
         meter.calls.append(call)
-        meter.round_trips += not _in_parallel.get()
+        meter.round_trips += _in_parallel.get() == 0
         meter.read_units += read_units
         meter.read_units_of[call] += read_units
         meter.write_units += write_units
 
 
-_pool: ThreadPoolExecutor | None = None
+_pools: list[ThreadPoolExecutor] = []
+_DEEPEST = 2  # calls made at once by calls made at once
 
 
 def in_parallel(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     """Make independent calls at once, as one round trip; the first exception, in argument order, is raised.
 
-    Calls that one of them makes in turn go one after the other: a pool whose workers wait for it may never end.
+    Calls that one of them makes in turn have a pool of their own: one whose workers wait for it may never end. What
+    these make in turn go one after the other.
     """
-    global _pool
-    if len(calls) == 1 or _in_parallel.get():
+    depth = _in_parallel.get()
+    if len(calls) == 1 or depth == _DEEPEST:
         return tuple(call() for call in calls)
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="dynamodb")
+    if len(_pools) == depth:
+        _pools.append(ThreadPoolExecutor(max_workers=16, thread_name_prefix="dynamodb"))
     for meter in _meters.get():
-        meter.round_trips += not _in_parallel.get()
-    token = _in_parallel.set(True)
+        meter.round_trips += depth == 0
+    token = _in_parallel.set(depth + 1)
     try:
-        futures = [_pool.submit(contextvars.copy_context().run, call) for call in calls]
+        futures = [_pools[depth].submit(contextvars.copy_context().run, call) for call in calls]
     finally:
         _in_parallel.reset(token)
     return tuple(future.result() for future in futures)
@@ -282,6 +284,18 @@ def check_absent(table: str, key: Key, lost: Callable[[Item], Exception]) -> Act
     request = {
         "Key": to_attributes({"PK": key[0], "SK": key[1]}),
         "ConditionExpression": "attribute_not_exists(PK)",
+    }
+    return Action(table=table, kind="ConditionCheck", request=request, lost=lost)
+
+
+def check_if(
+    table: str, key: Key, condition: str, values: Mapping[str, Any], lost: Callable[[Item], Exception]
+) -> Action:
+    """Nothing is written; the transaction holds only while the condition does."""
+    request = {
+        "Key": to_attributes({"PK": key[0], "SK": key[1]}),
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": to_attributes(values),
     }
     return Action(table=table, kind="ConditionCheck", request=request, lost=lost)
 

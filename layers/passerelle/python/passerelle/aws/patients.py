@@ -7,6 +7,7 @@
     patients   B#<blind block>           <slot>                  a record that may be the same person, sealed; or nobody
     patients   S#<patient key>           PLACES                  the slots that a record holds
     patients   S#<patient key>           H#<ulid>                what happened to the links of a record
+    patients   S#<patient key>           D#<ulid>                what was decided about the shared record
     patients   L#<person key>            LINKS                   records, links, revision of a person
     clinical   P#<patient key>           c#PERSON                the same, beside the record of each member
     patients   Q#<patient key>           <patient key>           are two records one person? the review, by each of them
@@ -28,7 +29,18 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_absent, delete, delete_if, in_parallel, put, put_if
+from passerelle.aws.dynamodb import (
+    Action,
+    DynamoDb,
+    Item,
+    check_absent,
+    check_if,
+    delete,
+    delete_if,
+    in_parallel,
+    put,
+    put_if,
+)
 from passerelle.aws.journal import TableNames, actions_of
 from passerelle.aws.sealing import Sealer
 from passerelle.consents.model import Policy, RecordStatus
@@ -40,6 +52,7 @@ from passerelle.patients.model import (
     Blocked,
     BlockPage,
     Decision,
+    DecisionKind,
     HistoryKind,
     Identifier,
     IdentityEvent,
@@ -48,7 +61,9 @@ from passerelle.patients.model import (
     Member,
     Person,
     PersonChange,
+    PersonHolds,
     Place,
+    RecordDecision,
     Review,
     ReviewChange,
     ReviewStatus,
@@ -63,7 +78,7 @@ _LEFT_KEPT = timedelta(days=1)
 
 
 class DynamoPatientIndex:
-    """`patients.ports.PatientIndex` and `patients.ports.Reviews`."""
+    """`patients.ports.PatientIndex`, `patients.ports.Reviews` and `patients.ports.RecordDecisions`."""
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
@@ -165,6 +180,10 @@ class DynamoPatientIndex:
         items = self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix="H#")
         return [_event_from_item(item) for item in items]
 
+    def decisions_of(self, patient: str) -> Sequence[RecordDecision]:
+        items = self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix="D#")
+        return [_record_decision_from_item(item) for item in items]
+
 
 # --- forms of items -----------------------------------------------------------------------------------------------
 
@@ -196,7 +215,10 @@ def _member_from_item(item: Item) -> Member:
         policy=Policy(
             status=RecordStatus(policy["status"]),
             since=datetime.fromisoformat(policy["since"]),
+            closing_motive=policy.get("closing_motive"),
             closing_reason=policy.get("closing_reason"),
+            attending_physician=policy.get("physician"),
+            attending_since=datetime.fromisoformat(policy["physician_since"]) if "physician_since" in policy else None,
         ),
         qualified=item.get("qualified"),
         identifiers=tuple((system, value) for system, value in item["identifiers"]),
@@ -233,7 +255,10 @@ def _member_attributes(member: Member) -> dict[str, Any]:
         "policy": {
             "status": policy.status.value,
             "since": policy.since.isoformat(),
+            **({"closing_motive": policy.closing_motive} if policy.closing_motive else {}),
             **({"closing_reason": policy.closing_reason} if policy.closing_reason else {}),
+            **({"physician": policy.attending_physician} if policy.attending_physician else {}),
+            **({"physician_since": policy.attending_since.isoformat()} if policy.attending_since else {}),
         },
         "identifiers": [list(each) for each in member.identifiers],
         **({"qualified": member.qualified} if member.qualified else {}),
@@ -299,6 +324,23 @@ def _event_from_item(item: Item) -> IdentityEvent:
     )
 
 
+def _record_decision_from_item(item: Item) -> RecordDecision:
+    return RecordDecision(
+        id=item["SK"].removeprefix("D#"),
+        patient=item["PK"].removeprefix("S#"),
+        kind=DecisionKind(item["kind"]),
+        at=datetime.fromisoformat(item["at"]),
+        by=item["by"],
+        role=item["role"],
+        organisation=item["organisation"],
+        professional=item.get("professional"),
+        motive=item.get("motive"),
+        reason=item.get("reason", ""),
+        physician=item.get("physician"),
+        is_consented=item.get("consented", False),
+    )
+
+
 def _blind_identifier(blinder: Blinder, system: str, value: str) -> str:
     return blinder.blind("identifier", f"{system}\x00{value}")  # a value may hold any other separator
 
@@ -341,6 +383,14 @@ def _(change: PersonChange, tables: TableNames) -> Sequence[Action]:
         actions.append(delete_if(tables.patients, pointer_key, "person = :key", {":key": after.key}, _overtaken))
     copies = [put(tables.clinical, {"PK": f"P#{m}", "SK": "c#PERSON", **attributes}) for m in after.members]
     return [*actions, *copies]
+
+
+@actions_of.register
+def _(change: PersonHolds, tables: TableNames) -> Sequence[Action]:
+    # The copy beside the record: whatever changes the person replaces it.
+    values = {":person": change.person.key, ":revision": change.person.revision}
+    condition = "person = :person AND revision = :revision"
+    return [check_if(tables.clinical, (f"P#{change.patient}", "c#PERSON"), condition, values, _overtaken)]
 
 
 @actions_of.register
@@ -451,5 +501,24 @@ def _(change: IdentityEvent, tables: TableNames) -> Sequence[Action]:
         "with": list(change.with_records),
         "reason": change.reason,
         "evidence": json.dumps(change.evidence, separators=(",", ":")),
+    }
+    return [put(tables.patients, item)]
+
+
+@actions_of.register
+def _(change: RecordDecision, tables: TableNames) -> Sequence[Action]:
+    item = {
+        "PK": f"S#{change.patient}",
+        "SK": f"D#{change.id}",
+        "kind": change.kind.value,
+        "at": change.at.isoformat(),
+        "by": change.by,
+        "role": change.role,
+        "organisation": change.organisation,
+        **({"professional": change.professional} if change.professional else {}),
+        **({"motive": change.motive} if change.motive else {}),
+        **({"reason": change.reason} if change.reason else {}),
+        **({"physician": change.physician} if change.physician else {}),
+        **({"consented": True} if change.is_consented else {}),
     }
     return [put(tables.patients, item)]

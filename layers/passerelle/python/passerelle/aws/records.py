@@ -1,15 +1,18 @@
 """The record on DynamoDB: one collection per patient, versions and search entries side by side.
 
-    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, b (zlib of JSON), p (placement), immutable
+    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, b (zlib of JSON), p (placement), o (who
+                                                                      published it), labels; immutable
     clinical  P#<patient key>   e#<TTT>#<yyyymmddHHMM>#<local>        v, at, k (packed search values)         current
-    clinical  P#<patient key>   x#<TTT>#<range>#<yyyymmddHHMM>#<local>   the same, under one value of the type's range
+    clinical  P#<patient key>   x#<TTT>#<range>#<yyyymmddHHMM>#<local>   the same, under one of the type's ranges
     clinical  P#<patient key>   h#<yyyymmddHHMMSSmmm>#<TTT>#<local>#<000001>   that a version came to exist
+    clinical  P#<patient key>   r#<TTT>#<local>                       v, labels, o: from whom it is hidden now
     clinical  A#<TTT>#<id>      A                                     patient: where a client-assigned id is stored
     clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 a version of a resource of no patient
     clinical  E#<TTT>           e#<id>                                its entry, among all of the type
     clinical  L#<TTT>#<lookup>  [<normalised text>#]<id>              the same under a look-up of the directory
     clinical  H#<TTT>           h#<yyyymmddHHMMSSmmm>#<TTT>#<id>#<000001>
-    clinical  U#<TTT>#<token>   U                                     owner of an identifier that is unique
+    clinical  U#<TTT>#<token>   U                                     id: owner of an identifier that is unique
+    clinical  U#<TTT>#<token>   u#<id>                                id: who carries it without owning it
     clinical  U#guard#<name>    U                                     n: how often a guard was committed
 
 TTT is the type's code in `fhir/index.py`, `local` the ulid of the resource id, a Patient's own key, or the id that a
@@ -33,14 +36,17 @@ from datetime import UTC, datetime
 from functools import cache
 
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, delete_if, in_parallel, put, put_if
+from passerelle.aws.entries import pack_entry, unpack_entry
 from passerelle.aws.journal import TableNames, actions_of, staged_of
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging
+from passerelle.consents.visibility import Restriction
 from passerelle.errors import Conflict, Fault, Stale, TooLarge
-from passerelle.fhir.index import RECORD_TYPES, lookups_of, record_type
+from passerelle.fhir.index import RECORD_TYPES, lookups_of, ranges_of, record_type
 from passerelle.identifiers import split_resource_id
 from passerelle.records.model import (
     Guard,
     IdentifierClaim,
+    IdentifierUse,
     Overtaken,
     Placement,
     RecordVersion,
@@ -51,6 +57,7 @@ from passerelle.records.ports import LONG, EntryPage, Indexed, Mark, MarkPage, S
 from passerelle.records.search import Entry, outlasts
 
 MAX_INLINE_BYTES = 300_000  # of the compressed body: an item holds 400 kB
+_RANGE_CHARACTERS = 12  # of a blinded range: what two share by accident does not match
 PREFIX_CHARACTERS = 3  # of a text, that its look-up partition is named by
 
 
@@ -112,6 +119,8 @@ class DynamoRecordStore:
                 body=zlib.decompress(packed) if (packed := objects.get(item.get("l"), item.get("b"))) else None,
                 placement=_placement(item),
                 is_managed=item.get("m", False),
+                producer=item.get("o"),
+                restriction=_restriction(item),
             )
             for key, item in found
         ]
@@ -121,6 +130,21 @@ class DynamoRecordStore:
         if packed is None or hashlib.sha256(packed).hexdigest() != name.rpartition("/")[2]:
             raise Fault()
         return packed
+
+    # --- claims and restrictions ----------------------------------------------------------------------------------
+
+    def find_claim(self, type: str, token: str) -> str | None:
+        item = self._dynamodb.get(self._table, _claim(type, token))
+        return item["id"] if item is not None and self._staging.visible([item]) else None
+
+    def find_carriers(self, type: str, token: str) -> Sequence[str]:
+        items = list(self._dynamodb.query_all(self._table, _claim(type, token)[0]))
+        return tuple(dict.fromkeys(item["id"] for item in self._staging.visible(items)))
+
+    def restrictions(self, patient: str) -> dict[ResourceKey, Restriction]:
+        items = list(self._dynamodb.query_all(self._table, f"P#{patient}", prefix="r#"))
+        read = ((_restricted(item, patient), _restriction(item)) for item in self._staging.current(items))
+        return {key: restriction for key, restriction in read if restriction is not None}
 
     # --- entries --------------------------------------------------------------------------------------------------
 
@@ -227,8 +251,12 @@ def _guard(name: str) -> Key:
     return f"U#guard#{name}", "U"
 
 
+def _claim(type: str, token: str) -> Key:
+    return f"U#{record_type(type).code}#{token}", "U"
+
+
 def _range(tables: TableNames, type: str, token: str) -> str:
-    return tables.blinder().blind(f"range {type}", token)
+    return tables.blinder().blind(f"range {type}", token)[:_RANGE_CHARACTERS]
 
 
 def _lookup(tables: TableNames, type: str, name: str, value: str) -> tuple[str, str]:
@@ -251,7 +279,7 @@ def _id(type: str, local: str, patient: str | None) -> str:
 def _indexed(item: Item, patient: str | None, type: str | None) -> Indexed:
     head, _, local = item["SK"].rpartition("#")
     kind = type or _type_of(head.split("#")[1])
-    entry = Entry.unpack(item["k"])
+    entry = unpack_entry(item["k"])
     return Indexed(
         key=ResourceKey(type=kind, id=_id(kind, local, patient), patient=patient),
         version=item["v"],
@@ -273,6 +301,24 @@ def _mark(item: Item, patient: str | None) -> Mark:
     )
 
 
+def _restricted(item: Item, patient: str) -> ResourceKey:
+    _, code, local = item["SK"].split("#")
+    kind = _type_of(code)
+    return ResourceKey(type=kind, id=_id(kind, local, patient), patient=patient)
+
+
+def _held(restriction: Restriction) -> Item:
+    return {"labels": sorted(restriction.labels), **({"withdrawn": True} if restriction.is_withdrawn else {})}
+
+
+def _restriction(item: Item) -> Restriction | None:
+    if "labels" not in item:
+        return None
+    return Restriction(
+        labels=frozenset(item["labels"]), producer=item.get("o"), is_withdrawn=item.get("withdrawn", False)
+    )
+
+
 def _placement(item: Item) -> Placement | None:
     held = item.get("p")
     if held is None:
@@ -290,6 +336,8 @@ def _lost_race(item: Item) -> Exception:
 
 
 def _taken(item: Item) -> Exception:
+    if "x" in item:
+        return StagedItemError(item["x"])
     return Conflict("the identifier belongs to another resource", code="duplicate")
 
 
@@ -299,8 +347,31 @@ def _id_taken(item: Item) -> Exception:
 
 @actions_of.register
 def _(change: IdentifierClaim, tables: TableNames) -> Sequence[Action]:
-    item = {"PK": f"U#{record_type(change.type).code}#{change.token}", "SK": "U", "id": change.id}
-    return [put(tables.clinical, item, unless_exists=_taken)]
+    return [put(tables.clinical, _claimed(change), unless_exists=_taken)]
+
+
+@staged_of.register
+def _(change: IdentifierClaim, tables: TableNames) -> StagedRecord:
+    return StagedRecord([_claimed(change)], [], taken=_taken)
+
+
+@actions_of.register
+def _(change: IdentifierUse, tables: TableNames) -> Sequence[Action]:
+    return [put(tables.clinical, _used(change))]
+
+
+@staged_of.register
+def _(change: IdentifierUse, tables: TableNames) -> StagedRecord:
+    return StagedRecord([_used(change)], [])
+
+
+def _used(change: IdentifierUse) -> Item:
+    return {"PK": _claim(change.type, change.token)[0], "SK": f"u#{change.id}", "id": change.id}
+
+
+def _claimed(change: IdentifierClaim) -> Item:
+    pk, sk = _claim(change.type, change.token)
+    return {"PK": pk, "SK": sk, "id": change.id}
 
 
 @actions_of.register
@@ -333,7 +404,7 @@ def _(change: RecordVersion, tables: TableNames) -> StagedRecord:
     following: list[tuple[Key, Item | None]] = [(key, None) for key in items.left]
     for key, item in items.placed.items():
         if key in items.before:
-            following.append((key, {name: item[name] for name in ("v", "at", "k")}))
+            following.append((key, {name: value for name, value in item.items() if name not in ("PK", "SK")}))
         else:
             new.append(item)
     return StagedRecord(new, following)
@@ -362,7 +433,16 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
         version |= _kept(change.body, key, tables)
     if change.is_managed:
         version["m"] = True
+    if change.producer is not None:
+        version["o"] = change.producer
     placed: dict[Key, Item] = {}
+    restricted = (pk, f"r#{code}#{local}")
+    if change.restriction is not None:
+        held = _held(change.restriction)
+        version |= held
+        placed[restricted] = {"PK": pk, "SK": restricted[1], "v": change.version, **held}
+        if change.restriction.producer is not None:
+            placed[restricted]["o"] = change.restriction.producer
     if change.entry is not None:
         placement = _placement_of(key, change.entry, tables)
         version["p"] = {"s": placement.sort_at}
@@ -370,9 +450,9 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
             version["p"]["r"] = list(placement.ranges)
         if placement.lookups:
             version["p"]["l"] = list(placement.lookups)
-        packed = change.entry.pack()
+        searched = pack_entry(change.entry)
         for place in _places(key, placement):
-            placed[place] = {"PK": place[0], "SK": place[1], "v": change.version, "at": at, "k": packed}
+            placed[place] = {"PK": place[0], "SK": place[1], "v": change.version, "at": at, "k": searched}
     moment = change.at.astimezone(UTC).strftime("%Y%m%d%H%M%S%f")[:17]
     mark = {
         "PK": pk if key.patient else f"H#{code}",
@@ -383,7 +463,9 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
     if change.version == 1 and ResourceKey.of(key.type, key.id) is None and not _is_shared_type(key.type):
         alias_pk, alias_sk = _alias(key.type, key.id)
         alias = {"PK": alias_pk, "SK": alias_sk, **({"patient": key.patient} if key.patient else {})}
-    before = frozenset(_places(key, change.previous)) if change.previous else frozenset()
+    before = frozenset(
+        [*(_places(key, change.previous) if change.previous else ()), *([restricted] if change.was_restricted else ())]
+    )
     return _Items(version=version, mark=mark, alias=alias, placed=placed, before=before)
 
 
@@ -412,8 +494,7 @@ def _placement_of(key: ResourceKey, entry: Entry, tables: TableNames) -> Placeme
         found = (_lookup(tables, key.type, *each) for each in lookups_of(entry, key.type))
         lookups = tuple(dict.fromkeys(f"{partition}#{text}" for partition, text in found))
         return Placement(sort_at=entry.sort_at, lookups=lookups)
-    row = record_type(key.type)
-    tokens = [*(entry.values.get(row.ranged, ()) if row.ranged else ()), *([LONG] if outlasts(entry, row.sort) else [])]
+    tokens = [*ranges_of(entry, key.type), *([LONG] if outlasts(entry, record_type(key.type).sort) else [])]
     return Placement(sort_at=entry.sort_at, ranges=tuple(_range(tables, key.type, token) for token in tokens))
 
 

@@ -54,13 +54,22 @@ class _LostLeaseError(Exception):
 
 
 class StagedRecord:
-    """What one record version stages: items that do not exist yet, and the next values (None: gone) of entries."""
+    """What one change stages: items that do not exist yet, and the next values (None: gone) of those that do.
 
-    __slots__ = ("following", "new")
+    `taken` is what a new item that exists already stands for; by default another writer was first.
+    """
 
-    def __init__(self, new: Sequence[Item], following: Sequence[tuple[Key, Item | None]]) -> None:
+    __slots__ = ("following", "new", "taken")
+
+    def __init__(
+        self,
+        new: Sequence[Item],
+        following: Sequence[tuple[Key, Item | None]],
+        taken: Callable[[Item], Exception] | None = None,
+    ) -> None:
         self.new = new
         self.following = following
+        self.taken = taken or _met
 
 
 class Staging:
@@ -150,7 +159,7 @@ class Staging:
             return  # the commit stands: readers know, and the next writer that meets a mark settles it
 
     def _staged(self, record: StagedRecord, transaction: str) -> list[Action]:
-        new = [put(self._table, {**item, "x": transaction}, unless_exists=_met) for item in record.new]
+        new = [put(self._table, {**item, "x": transaction}, unless_exists=record.taken) for item in record.new]
         following = [
             update(
                 self._table,

@@ -14,6 +14,7 @@ class Role(StrEnum):
     PHARMACY = "pharmacy"
     NURSE = "nurse"
     PATIENT = "patient"
+    REPRESENTATIVE = "representative"  # acts for the patient whom its registration names: a legal representative
     AUDITOR = "auditor"
     IDENTITY_STEWARD = "identity-steward"  # cellule d'identitovigilance
 

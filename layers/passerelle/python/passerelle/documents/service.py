@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import base64
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
 
+from passerelle.access import Request
 from passerelle.consents.model import RecordStatus
-from passerelle.documents.model import Content, Document
+from passerelle.documents.model import Adoption, Content, Document, Release, Span
 from passerelle.documents.ports import DocumentVault
-from passerelle.errors import Gone, NotAcceptable, Unprocessable
+from passerelle.documents.quarantine import Quarantine
+from passerelle.documents.retention import Code, Retention
+from passerelle.errors import Gone, NotFound, Unprocessable, Unsatisfiable
 from passerelle.patients.model import Person
+
+MAX_STREAMED_BYTES: Final = 4 * 1024 * 1024  # in base64, what an answer of a function may hold
+LINK_LIFETIME: Final = timedelta(seconds=60)
 
 
 class DocumentService:
-    def __init__(self, *, vault: DocumentVault, in_parallel: Callable[..., tuple[Any, ...]]) -> None:
+    def __init__(
+        self,
+        *,
+        vault: DocumentVault,
+        quarantine: Quarantine,
+        retention: Retention,
+        in_parallel: Callable[..., tuple[Any, ...]],
+    ) -> None:
         self._vault = vault
+        self._quarantine = quarantine
+        self._retention = retention
         self._in_parallel = in_parallel
+
+    def retained_until(self, codes: Collection[Code], at: datetime) -> datetime | None:
+        """How long nobody can delete the content of a document of these types and classes, published at `at`."""
+        return self._retention.until(codes, at)
 
     def check_publication(self, person: Person, *, is_national: bool, path: str) -> None:
         """Raise Unprocessable unless the person's shared record is open (DMP-7).
@@ -27,18 +49,51 @@ class DocumentService:
         if person.policy.status is not RecordStatus.OPEN:
             raise Unprocessable("the shared record of this person is not open", expression=path)
 
-    def keep(self, contents: Sequence[Content]) -> None:
+    def keep(self, contents: Sequence[Content | Adoption]) -> None:
         """Store the contents of a submission, before the documents that name them are committed."""
         if contents:
-            self._in_parallel(*(lambda each=each: self._vault.put(each) for each in contents))
+            self._in_parallel(*(lambda each=each: self._keep(each) for each in contents))
 
-    def content(self, document: Document, *, accepted: Sequence[str]) -> bytes:
-        """The bytes of a document that the caller may see (ITI-68).
+    def _keep(self, content: Content | Adoption) -> None:
+        if isinstance(content, Adoption):
+            self._vault.adopt(content)
+        else:
+            self._vault.put(content)
 
-        Raises Gone for a document that is not current (P2, D4), NotAcceptable when another type is asked.
-        """
+    def holds(self, content: Content | Adoption) -> bool:
+        """Whether these are the bytes that are kept under the id of the document already."""
+        kept = self._vault.get(content.id, limit=0)
+        if isinstance(content, Adoption):
+            return kept.sha256 == content.sha256
+        return kept.sha256 == base64.b64encode(hashlib.sha256(content.data).digest()).decode()
+
+    def check_available(self, document: Document) -> None:
+        """Raise Gone for a document that is not current (P2, D4), NotFound for one that awaits its content."""
         if document.status != "current":
             raise Gone("Gone")
-        if not any(each in (document.content_type, "*/*", "") for each in accepted):
-            raise NotAcceptable("Not Acceptable")
-        return self._vault.get(document.id)
+        if document.is_awaited:
+            raise NotFound("Document Not Found")
+
+    def release(self, request: Request, document: Document, *, span: Span | None = None) -> Release:
+        """The content of a document that the caller may see: the only way out of the vault.
+
+        Bytes where they fit an answer, all or those of `span`; else a URL, which is to be recorded before it is given
+        away. Raises Gone, NotFound, Unsatisfiable for a span that the content does not have, and what
+        `Quarantine.check` raises.
+        """
+        self.check_available(document)
+        _, kept = self._in_parallel(
+            lambda: self._quarantine.check(request, document.id),
+            lambda: self._vault.get(document.id, limit=MAX_STREAMED_BYTES),
+        )
+        place = (0, kept.size_bytes - 1) if span is None else span.within(kept.size_bytes)
+        if place is None:
+            raise Unsatisfiable(headers={"Content-Range": f"bytes */{kept.size_bytes}"})
+        first, last = place
+        data = None if kept.data is None else kept.data[first : last + 1]
+        if data is None and last - first < MAX_STREAMED_BYTES:
+            data = self._vault.read(document.id, first, last)
+        if data is None:
+            url = self._vault.link(document.id, content_type=document.content_type, lifetime=LINK_LIFETIME)
+            return Release(content_type=document.content_type, kept=kept, url=url)
+        return Release(content_type=document.content_type, kept=kept, data=data, span=place if span else None)

@@ -28,6 +28,7 @@ _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _BALP = "https://profiles.ihe.net/ITI/BALP/CodeSystem"
 _ORGANISATION = "urn:oid:1.2.250.1.71.4.2.2"  # IDNST
 _PROFESSIONAL = "urn:oid:1.2.250.1.71.4.2.1"  # IDNPS
+_PURPOSE = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
 _TOKEN_CHARACTERS = 32  # BALP 3:5.7.5.1: of a long token, the last ones
 
 _SOURCE = (_DICOM, "110153", "Source Role ID")
@@ -80,6 +81,8 @@ def render_audit_event(record: AuditRecord, base_url: str) -> dict[str, Any]:
     }
     if record.reason:
         rendered["outcomeDesc"] = record.reason
+    if record.purpose:
+        rendered["purposeOfEvent"] = [{"coding": [_coding(_PURPOSE, record.purpose)]}]
     return rendered
 
 
@@ -137,14 +140,16 @@ def _entities(record: AuditRecord) -> list[dict[str, Any]]:
                 "query": base64.b64encode(record.query.encode()).decode(),
             }
         )
+    digests = dict(record.digests)
     for reference in record.references:
-        entities.append(
-            {
-                "what": {"reference": reference},
-                "type": _coding(_ENTITY_TYPE, "2", "System Object"),
-                "role": _coding(_ENTITY_ROLE, "4", "Domain Resource"),
-            }
-        )
+        entity: dict[str, Any] = {
+            "what": {"reference": reference},
+            "type": _coding(_ENTITY_TYPE, "2", "System Object"),
+            "role": _coding(_ENTITY_ROLE, "4", "Domain Resource"),
+        }
+        if reference in digests:
+            entity["detail"] = [{"type": "sha256", "valueBase64Binary": digests[reference]}]
+        entities.append(entity)
     if record.patient:
         entities.append(
             {

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from passerelle.errors import Invalid, Issue, TooLarge
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.validation import check_members
 
 MAX_ENTRIES = 1000
 _MAX_ISSUES = 50
@@ -109,7 +110,7 @@ def parse_transaction(bundle: Any) -> list[TransactionEntry]:
         raise Invalid("an array is expected", code="structure", expression="Bundle.entry")
     if len(entries) > MAX_ENTRIES:
         raise TooLarge(f"a transaction may have {MAX_ENTRIES} entries", expression="Bundle.entry")
-    faults: list[Issue] = []
+    faults: list[Issue] = check_members(bundle, "Bundle", "Bundle")
     parsed = [_parse_entry(entry, f"Bundle.entry[{n}]", faults) for n, entry in enumerate(entries)]
     found = [entry for entry in parsed if entry is not None]
     _check_unique(found, faults, is_batch=bundle["type"] == "batch")
@@ -135,6 +136,9 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
         fault("required", ".request", "each entry of a transaction must have a request")
         return None
     request, resource = entry["request"], entry.get("resource")
+    faults += check_members(entry, "BundleEntry", path) + check_members(
+        request, "BundleEntryRequest", f"{path}.request"
+    )
     full_url = text_of(entry, "fullUrl", "")
     if full_url is not None and not _FULL_URL.fullmatch(full_url):
         fault("value", ".fullUrl", "must be a urn:uuid, a urn:oid or an absolute URL")
@@ -169,7 +173,7 @@ def _parse_entry(entry: Any, path: str, faults: list[Issue]) -> TransactionEntry
         type=target["type"],
         id=target["id"],
         query=target["query"] or "",
-        resource=resource or {},
+        resource=resource if resource and method in _WITH_RESOURCE else {},
         if_none_exist=if_none_exist,
         if_match=int(version[1]) if version and "ifMatch" in request else None,
         if_none_match=if_none_match,
@@ -183,7 +187,8 @@ def _check_shape(method: str, target: re.Match[str], resource: Any, fault: Any) 
     if method in ("PUT", "PATCH", "DELETE") and not (target["id"] or target["query"]):
         fault("value", ".request.url", "must name one resource")
     if method not in _WITH_RESOURCE:
-        if resource is not None:
+        # MHD puts the Patient beside the GET that reads it, as a copy.
+        if resource is not None and (method != "GET" or target["type"] != "Patient"):
             fault("structure", ".resource", "a GET or DELETE has no resource")
     elif not isinstance(resource, dict):
         fault("required", ".resource", "a POST, PUT or PATCH has a resource")

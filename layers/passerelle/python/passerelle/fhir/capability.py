@@ -57,6 +57,12 @@ _INSTANTIATES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("List", "search-type"),
         ("Binary", "read"),
     ],
+    "https://interop.esante.gouv.fr/ig/fhir/pdsm/CapabilityStatement/PDSm-GestionnaireDePartageDeDocuments": [
+        ("", "transaction"),
+        *(("List", name) for name in ("read", "search-type")),
+        *(("DocumentReference", name) for name in ("read", "search-type", "patch", "conditional-patch")),
+        ("Binary", "read"),
+    ],
 }
 _PATCHES = ("application/json-patch+json", "application/fhir+json", "application/fhir+xml")
 _FEATURES = frozenset({"conditional-create", "conditional-read", "update-create", "include", "batch"})
@@ -156,8 +162,8 @@ def _resource(name: str, by_type: Mapping[str, set[str]]) -> dict[str, Any]:
 def _references(name: str) -> list[str]:
     """The parameters that includes can follow: a canonical is a name, and leads to nothing that is kept."""
     row = RECORD_TYPES.get(name)
-    canonical = {each for each, found in row.search.items() if found.is_canonical} if row else set()
-    return sorted(each for each, kind in _search(name).items() if kind == "reference" and each not in canonical)
+    dead = {each for each, found in row.search.items() if not found.is_followed} if row else set()
+    return sorted(each for each, kind in _search(name).items() if kind == "reference" and each not in dead)
 
 
 def _referring(name: str, searched: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 from passerelle.errors import Unprocessable
 from passerelle.fhir.dates import date_range
 from passerelle.fhir.paths import evaluate, is_to, typed
-from passerelle.records.search import BEGINNING, END, Entry, Kind, Reading, joined, look_up
+from passerelle.records.search import BEGINNING, END, NO_RANGES, Entry, Kind, Ranges, Reading, joined, look_up
 
 MAX_ENTRY_BYTES = 350_000  # of the packed search values of one resource: an item holds 400 kB
 MAX_TEXT_CHARACTERS = 1_000  # of a text are searched; what follows is read with the resource
@@ -37,7 +37,8 @@ class SearchParameter:
 
     `definition` is the URL of the official definition, None for a parameter of a guide. A composite reads each of its
     `components` in the elements at its paths. `reading` is where its values stand; what is not `is_kept` follows from
-    other values.
+    other values. `otherwise` is the value of a resource that says none; `aliases` are codes that guides ask for, with
+    the code that the element has.
     """
 
     kind: Kind
@@ -48,6 +49,8 @@ class SearchParameter:
     targets: frozenset[str] = frozenset()
     components: tuple[SearchParameter, ...] = ()
     is_kept: bool = True
+    otherwise: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def types(self) -> frozenset[str]:
@@ -57,6 +60,11 @@ class SearchParameter:
     def is_canonical(self) -> bool:
         return self.types == {"canonical"}
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether includes lead from its values to what is kept: not from those of a second name, nor from names."""
+        return self.kind == "reference" and self.is_kept and not self.is_canonical
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordType:
@@ -65,7 +73,7 @@ class RecordType:
     `compartment` is the path to the reference that names the patient whose record it belongs to, None for what belongs
     to none: the directory, and Patient itself. Without `needs_patient` it may belong to nobody. `among` is the
     parameter over the compartment's path where that may name others beside the patient. `sort` names the date parameter
-    that the type is sorted by, `ranged` the token parameter with a range index. `selective` are strings and tokens
+    that the type is sorted by, `ranges` the parameters with a range index. `selective` are strings and tokens
     worth a look-up in what belongs to nobody.
     """
 
@@ -75,7 +83,7 @@ class RecordType:
     needs_patient: bool = True
     among: str | None = None
     sort: str | None = None
-    ranged: str | None = None
+    ranges: Ranges = NO_RANGES
     selective: tuple[str, ...] = ()
 
     @property
@@ -102,6 +110,15 @@ def _shared(name: str, code: str, *selective: str, sort: str | None = None) -> R
     return RecordType(name=name, code=code, needs_patient=False, sort=sort, selective=selective)
 
 
+# What narrows a search to few of many documents; the codes apart that most documents have.
+_DOCUMENT_RANGES = Ranges(
+    names=(
+        *("identifier", "related", "relatesto", "author.family", "event", "type"),
+        *("security-label", "status", "isArchived", "setting", "facility", "category", "format"),
+    ),
+    common=frozenset({"current", "false", "N"}),
+)
+
 RECORD_TYPES: Mapping[str, RecordType] = {
     row.name: row
     for row in (
@@ -124,7 +141,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
             "Device", "DEV", "patient", needs_patient=False, selective=("device-name", "model", "manufacturer", "type")
         ),
         _clinical("DiagnosticReport", "DRP", "subject", "date"),
-        _clinical("DocumentReference", "DOC", "subject", "date"),
+        _clinical("DocumentReference", "DOC", "subject", "date", ranges=_DOCUMENT_RANGES),
         _clinical("Encounter", "ENC", "subject", "date"),
         _clinical("ExplanationOfBenefit", "EOB", "patient", "created"),
         _clinical("Flag", "FLG", "subject", "date"),
@@ -136,7 +153,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
         _clinical("MedicationDispense", "MDI", "subject", "whenhandedover"),
         _clinical("MedicationRequest", "MRQ", "subject", "authoredon"),
         _clinical("MedicationStatement", "MST", "subject", "effective"),
-        _clinical("Observation", "OBS", "subject", "date", ranged="code"),
+        _clinical("Observation", "OBS", "subject", "date", ranges=Ranges(names=("code",))),
         _clinical("Procedure", "PRO", "subject", "date"),
         _clinical("Provenance", "PRV", "target", "recorded", among="target"),
         _clinical("QuestionnaireResponse", "QRS", "subject", "authored"),
@@ -209,6 +226,8 @@ def _parameter(name: str, row: Mapping[str, Any], rows: Mapping[str, Any]) -> Se
         targets=frozenset(row.get("targets", ())),
         components=tuple(_parameter("", each, {"": {}}) for each in row.get("components", ())),
         is_kept=not row.keys() & {"union", "product"},
+        otherwise=row.get("otherwise"),
+        aliases=row.get("aliases", {}),
     )
 
 
@@ -240,9 +259,7 @@ def _lookups(type: str) -> tuple[str, ...]:
     row = RECORD_TYPES[type]
     if row.needs_patient:
         return ()
-    references = (
-        name for name, each in row.search.items() if each.kind == "reference" and each.is_kept and not each.is_canonical
-    )
+    references = (name for name, each in row.search.items() if each.is_followed)
     first = (name for name in ("identifier", "_id") if name in row.search)
     return (*first, *references, *row.selective)
 
@@ -254,6 +271,12 @@ def lookups_of(entry: Entry, type: str) -> tuple[tuple[str, str], ...]:
         (name, look_up(row.search[name].kind, value)) for name in row.lookups for value in entry.values.get(name, ())
     )
     return tuple(dict.fromkeys((name, value) for name, value in found if value))
+
+
+def ranges_of(entry: Entry, type: str) -> tuple[str, ...]:
+    """The ranges that a resource of a record stands in (`records.search.Ranges`)."""
+    row = record_type(type)
+    return row.ranges.of(entry, lambda name: row.search[name].kind)
 
 
 def referrers(type: str) -> list[tuple[str, str]]:
@@ -326,7 +349,10 @@ def entry_of(resource: Mapping[str, Any], *, base_url: str | None = None) -> Ent
     for name, parameter in row.search.items():
         if not parameter.is_kept:
             continue
-        if found := tuple(dict.fromkeys(reader.values(parameter))):
+        found = tuple(dict.fromkeys(reader.values(parameter)))
+        if not found and parameter.otherwise is not None:
+            found = (parameter.otherwise,)
+        if found:
             values[name] = found
         if parameter.kind == "token" and (texts := tuple(dict.fromkeys(reader.texts(parameter)))):
             values[f"{name}:text"] = texts

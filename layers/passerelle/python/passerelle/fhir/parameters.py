@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from passerelle.errors import Invalid
+from passerelle.fhir.validation import check_members
 
 
 def parameters_of(body: Any) -> list[Mapping[str, Any]]:
@@ -15,4 +16,7 @@ def parameters_of(body: Any) -> list[Mapping[str, Any]]:
     listed = body.get("parameter", [])
     if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
         raise Invalid("an array of parameters is expected", code="structure", expression="Parameters.parameter")
+    faults = check_members(body, "Parameters", "Parameters")
+    if faults:
+        raise Invalid(issues=faults)
     return listed

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from passerelle.errors import Invalid, TooLarge, Unprocessable, UnsupportedMedia
+from passerelle.errors import Invalid, PasserelleError, TooLarge, Unprocessable, UnsupportedMedia
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.definitions import Definition, Element, definition
 from passerelle.fhir.fhirpath import Node, definition_at, is_same, members, parse, select
@@ -29,6 +29,70 @@ MAX_OPERATIONS = 200
 MAX_CARRIED_BYTES = 5 * 1024 * 1024  # by `copy` and `move` together
 
 _UNCHANGEABLE = (("resourceType",), ("id",), ("meta", "versionId"), ("meta", "lastUpdated"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operation of a patch, for who has to know what is changed before it is.
+
+    `path` is as it was sent; `name` is the element that a FHIRPath `add` makes there; `value` is JSON, or the part of a
+    FHIRPath Patch that holds it. `place` is where the operation stands in the patch, `patch` a patch of it alone.
+    """
+
+    kind: str
+    path: str
+    place: str
+    patch: Any
+    name: str = ""
+    value: Any = None
+
+    @property
+    def is_json(self) -> bool:
+        return isinstance(self.patch, list)
+
+    @property
+    def path_place(self) -> str:
+        """Where the path stands in the patch."""
+        if self.is_json:
+            return f"{self.place}.path"
+        parts = self.patch["parameter"][0]["part"]
+        return f"{self.place}.part[{next(n for n, part in enumerate(parts) if part['name'] == 'path')}]"
+
+    def applied(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """What this operation makes of a resource; raises as `revised` does."""
+        try:
+            return revised(content, self.patch, JSON_PATCH if self.is_json else FHIRPATH_PATCH[0])
+        except PasserelleError as refusal:
+            alone = "[0]" if self.is_json else "Parameters.parameter[0]"
+            refusal.issues = tuple(
+                replace(issue, expression=self.place + issue.expression.removeprefix(alone))
+                if issue.expression is not None and issue.expression.startswith(alone)
+                else issue
+                for issue in refusal.issues
+            )
+            raise
+
+
+def steps(patch: Any, media_type: str) -> list[Step]:
+    """The operations of a patch, in order; raises as `revised` does for what is none."""
+    if media_type == JSON_PATCH:
+        return [
+            Step(kind=each["op"], path=each["path"], value=each.get("value"), place=f"[{n}]", patch=[each])
+            for n, each in enumerate(_json_operations(patch))
+        ]
+    if media_type in FHIRPATH_PATCH:
+        return [
+            Step(
+                kind=operation.kind,
+                path=operation.parts["path"].text,
+                name=operation.parts["name"].text if "name" in operation.parts else "",
+                value=operation.parts["value"].content if "value" in operation.parts else None,
+                place=f"Parameters.parameter[{n}]",
+                patch={"resourceType": "Parameters", "parameter": [patch["parameter"][n]]},
+            )
+            for n, operation in enumerate(_fhirpath_operations(patch))
+        ]
+    raise _unsupported()
 
 
 def revised(stored: Mapping[str, Any], patch: Any, media_type: str) -> dict[str, Any]:
@@ -46,8 +110,7 @@ def revised(stored: Mapping[str, Any], patch: Any, media_type: str) -> dict[str,
     elif media_type in FHIRPATH_PATCH:
         _apply_fhirpath_patch(content, patch)
     else:
-        accepted = ", ".join((JSON_PATCH, *FHIRPATH_PATCH))
-        raise UnsupportedMedia("not a media type of a patch", headers={"Accept-Patch": accepted})
+        raise _unsupported()
     if not isinstance(content, dict):
         raise Unprocessable("the result is not a resource", code="value", expression=type_name)
     result: dict[str, Any] = _pruned(_copied(content, fhir_json.MAX_DEPTH, type_name))
@@ -99,6 +162,11 @@ def _unresolved(text: str, place: str) -> Unprocessable:
     return Unprocessable(text, code="value", expression=place)
 
 
+def _unsupported() -> UnsupportedMedia:
+    accepted = ", ".join((JSON_PATCH, *FHIRPATH_PATCH))
+    return UnsupportedMedia("not a media type of a patch", headers={"Accept-Patch": accepted})
+
+
 def _malformed(text: str, place: str) -> Invalid:
     return Invalid(text, code="structure", expression=place)
 
@@ -117,15 +185,19 @@ _INDEX = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _POINTER = re.compile(r"(/([^~/]|~[01])*)*")
 
 
-def _apply_json_patch(content: Any, patch: Any) -> Any:
+def _json_operations(patch: Any) -> list[dict[str, Any]]:
     if not isinstance(patch, list) or not patch:
         raise _malformed("a JSON Patch is an array of operations", "$this")
     if len(patch) > MAX_OPERATIONS:
         raise TooLarge(f"a patch may have {MAX_OPERATIONS} operations")
     for n, operation in enumerate(patch):
         _check_operation(operation, f"[{n}]")
+    return patch
+
+
+def _apply_json_patch(content: Any, patch: Any) -> Any:
     carried_bytes = 0
-    for n, operation in enumerate(patch):
+    for n, operation in enumerate(_json_operations(patch)):
         if "from" in _OPERANDS[operation["op"]]:
             carried = _resolve(content, _tokens(operation, "from", n), f"[{n}].from")
             carried_bytes += len(fhir_json.dumps(carried))
@@ -277,14 +349,18 @@ class _Operation:
 
 
 def _apply_fhirpath_patch(resource: dict[str, Any], patch: Any) -> None:
+    for operation in _fhirpath_operations(patch):
+        _OPERATIONS[operation.kind](resource, operation.parts)
+
+
+def _fhirpath_operations(patch: Any) -> list[_Operation]:
     """No operation at all is a patch that changes nothing, as in the official test cases."""
     validate(patch, expected_type="Parameters")
     listed = patch.get("parameter", [])
     if len(listed) > MAX_OPERATIONS:
         raise TooLarge(f"a patch may have {MAX_OPERATIONS} operations")
     parameters = [_Part(content=each, place=f"Parameters.parameter[{n}]") for n, each in enumerate(listed)]
-    for operation in [_read_operation(each) for each in parameters]:
-        _OPERATIONS[operation.kind](resource, operation.parts)
+    return [_read_operation(each) for each in parameters]
 
 
 def _read_operation(parameter: _Part) -> _Operation:

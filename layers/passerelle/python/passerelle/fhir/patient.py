@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from passerelle.access import Request
+from passerelle.consents.model import Policy, RecordStatus
 from passerelle.errors import Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.identity import (
@@ -24,7 +25,7 @@ from passerelle.fhir.identity import (
     without_undisclosed,
 )
 from passerelle.fhir.index import entry_of
-from passerelle.fhir.resource import instant, stamped
+from passerelle.fhir.resource import stamped
 from passerelle.patients.identity import IdentityScheme, changed_strict_traits
 from passerelle.patients.insi import NationalIdentity
 from passerelle.patients.model import Identifier, Person, StoredPatient, Traits
@@ -41,7 +42,8 @@ __all__ = [
     "traits_of",
 ]
 
-_DMP = "https://interop.esante.gouv.fr/ig/fhir/pdsm4dmp/StructureDefinition/"
+_DMP = "https://interop.esante.gouv.fr/ig/fhir/dmp/StructureDefinition/"
+_MOTIVES = "https://interop.esante.gouv.fr/ig/fhir/dmp/CodeSystem/dmp-motif-fermeture"
 
 
 class FhirPatientDraft:
@@ -227,21 +229,34 @@ def _disclosed(content: Content, stored: StoredPatient, person: Person, *, is_so
     return with_survivor(shown, survivor) if survivor else shown
 
 
-def dmp_view(stored: StoredPatient, person: Person, *, is_source: bool) -> dict[str, Any]:
+def dmp_view(
+    stored: StoredPatient, person: Person, *, is_source: bool, professional: str | None = None
+) -> dict[str, Any]:
     """The answer of TD0.2: `active` tells whether the shared record is open, not whether the identity is in use.
 
-    Nor does it tell what replaced the identity: that goes with the other meaning (P6).
+    Nor does it tell what replaced the identity: that goes with the other meaning (P6). Of the attending physician it
+    tells whether the caller's `professional` (IDNPS) is the one, as TD0.2 does, never who else is.
     """
     content = public_content(stored, person, is_source=is_source)
     links = [link for link in content.get("link", []) if link.get("type") != REPLACED_BY]
     rest = {name: value for name, value in content.items() if name != "link"}
     policy = person.policy
     extensions = [each for each in content.get("extension", []) if not each.get("url", "").startswith(_DMP)]
-    if policy.status == "open":
-        extensions.append({"url": f"{_DMP}dmp-rattachement-mes", "valueBoolean": False})
-    else:
-        reason = [{"url": "raisonFermeture", "valueString": policy.closing_reason}] if policy.closing_reason else []
-        closed = [{"url": "dateFermeture", "valueDateTime": instant(policy.since)}, *reason]
-        extensions.append({"url": f"{_DMP}dmp-fermeture", "extension": closed})
-    shown = {**rest, "active": policy.status == "open", "extension": extensions}
+    if policy.status is RecordStatus.CLOSED:
+        extensions.append({"url": f"{_DMP}dmp-fermeture", "extension": _closing(policy)})
+    is_attending = professional is not None and professional == policy.attending_physician
+    # No exchange of a region is Mon espace santé: what it holds is not attached there.
+    extensions.append({"url": f"{_DMP}dmp-rattachement-mes", "valueBoolean": False})
+    extensions.append({"url": f"{_DMP}dmp-medecin-traitant", "valueBoolean": is_attending})
+    shown = {**rest, "active": policy.status is RecordStatus.OPEN, "extension": extensions}
     return {**shown, "link": links} if links else shown
+
+
+def _closing(policy: Policy) -> list[dict[str, Any]]:
+    motive, reason = policy.closing_motive, policy.closing_reason
+    coded = {"coding": [{"system": _MOTIVES, "code": motive}]}
+    return [
+        {"url": "dateFermeture", "valueDate": policy.since.date().isoformat()},
+        *([{"url": "motifFermeture", "valueCodeableConcept": coded}] if motive else []),
+        *([{"url": "raisonFermeture", "valueString": reason}] if reason else []),
+    ]

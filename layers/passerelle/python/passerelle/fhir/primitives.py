@@ -14,7 +14,7 @@ _ZONE = r"(Z|[+-](0\d|1[0-3]):[0-5]\d|[+-]14:00)"
 
 # XML cannot carry control characters, and no text needs them.
 _BLACK = r"[^\x00-\x20\ufffe\uffff]"
-_CODE = re.compile(rf"{_BLACK}+(\s{_BLACK}+)*", re.ASCII)
+_CODE = re.compile(rf"{_BLACK}+( {_BLACK}+)*")  # "no whitespace other than single spaces"
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9]\d*))+", re.ASCII)
 _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -7,15 +7,18 @@ The stored form is the JSON as received, with only `id` and `meta` set, and refe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from passerelle.consents.visibility import canonical_label, label_system
 from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import resolve_references
+from passerelle.fhir.concealment import documents_of, with_hidden_parts
 from passerelle.fhir.index import RECORD_TYPES, entry_of, record_type, subject_of, with_subject
+from passerelle.records.concealment import ABOUT
 from passerelle.records.model import ResourceKey, Subject
 from passerelle.records.search import Entry
 
@@ -64,11 +67,30 @@ class ResourceDraft:
             content = with_subject(content, subject)
         return ResourceDraft(content, self.base_url)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Of a document; what else carries a label is not hidden by it."""
+        if self.type != "DocumentReference":
+            return frozenset()
+        codings = [coding for label in self.content.get("securityLabel", []) for coding in label.get("coding", [])]
+        codes = [str(coding.get("code")) for coding in codings if coding.get("system") == label_system()]
+        return frozenset(canonical_label(code) or code for code in codes)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return self.type == "DocumentReference" and self.content.get("status") == "entered-in-error"
+
+    def keeping(self, whole: bytes, shown: bytes) -> ResourceDraft:
+        return ResourceDraft(with_hidden_parts(self.content, whole, shown), self.base_url)
+
     def body(self, id: str, version: int, at: datetime) -> bytes:
         return fhir_json.dumps(stamped(self.content, id, version, at))
 
     def entry(self, id: str, version: int, at: datetime) -> Entry:
-        return entry_of(stamped(self.content, id, version, at), base_url=self.base_url)
+        content = stamped(self.content, id, version, at)
+        found = entry_of(content, base_url=self.base_url)
+        about = documents_of(content)
+        return replace(found, values={**found.values, ABOUT: about}) if about else found
 
 
 def identifiers_of(content: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

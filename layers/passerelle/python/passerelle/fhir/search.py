@@ -9,7 +9,7 @@ too much. Faults name the parameter (`http.<name>`), never what was sent in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
@@ -51,7 +51,7 @@ Summary = Literal["true", "text", "data", "count", "false"]
 Total = Literal["none", "estimate", "accurate"]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_NAME = re.compile(r"[A-Za-z_][\w.-]{0,40}(:[A-Za-z]{1,40})?", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,40}(:[A-Za-z.]{1,40}){0,2}", re.ASCII)
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,40}")
 _ELEMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,60}", re.ASCII)
 _PREFIX = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)(?=[\d+\-.])")
@@ -145,7 +145,7 @@ class _Reader:
             include=tuple(dict.fromkeys(self._includes)),
             revinclude=tuple(dict.fromkeys(self._revincludes)),
             sort_date=row.sort,
-            ranged=row.ranged,
+            ranges=row.ranges,
             lookups=row.lookups,
         )
         return ParsedQuery(
@@ -159,7 +159,7 @@ class _Reader:
 
     def _parameter(self, name: str, value: str) -> str | None:
         """Take one parameter; what of its value is used, None if there is none of that name."""
-        plain, _, modifier = name.partition(":")
+        plain, modifier = _parted(name, self._row)
         match plain:
             case "_count":
                 return self._read_count(name, value)
@@ -275,7 +275,7 @@ class _Reader:
             return []
         names_patient = name in row.patient_parameters
         parameter = row.search.get(name)
-        if not names_patient and (parameter is None or parameter.kind != "reference" or parameter.is_canonical):
+        if not names_patient and (parameter is None or not parameter.is_followed):
             return []
         if is_reverse:
             is_possible = target in ("", self._row.name) and (self._row.name == "Patient" or not names_patient)
@@ -388,8 +388,18 @@ def _without_folder_exceptions(row: RecordType, pairs: Sequence[tuple[str, str]]
     folders = row.name == "List" and any(
         name == "code" and value.rpartition("|")[2] == "folder" for name, value in pairs
     )
-    absent = ("sourceId", "source.given", "source.family") if folders else ()
-    return (pair for pair in pairs if pair[0].partition(":")[0] not in absent)
+    return (pair for pair in pairs if not (folders and re.match(r"source(Id)?\b", pair[0])))
+
+
+def _parted(name: str, row: RecordType) -> tuple[str, str]:
+    """The name of a parameter, and its modifier; a chain that guides ask for has a colon of its own."""
+    if name in row.search:
+        return name, ""
+    plain, _, modifier = name.rpartition(":")
+    if plain in row.search:
+        return plain, modifier
+    plain, _, modifier = name.partition(":")
+    return plain, modifier
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str], before: str | None) -> str:
@@ -410,10 +420,9 @@ def _values(name: str, value: str) -> list[str]:
 
 
 def _own_code(parameter: SearchParameter, token: TokenIs) -> TokenIs:
-    """The token with the parameter's own code system left out, as entries keep plain codes."""
-    if token.system and token.system in parameter.systems:
-        return TokenIs("", token.code)
-    return token
+    """The token as entries keep plain codes: without the parameter's own code system, by the element's own name."""
+    system = "" if token.system and token.system in parameter.systems else token.system
+    return TokenIs(system, parameter.aliases.get(token.code, token.code) if token.code else None)
 
 
 def _forms_of(asked: Alternative) -> tuple[Alternative, ...]:
@@ -443,6 +452,9 @@ def _prefixed(value: str) -> tuple[Prefix, str]:
     return (cast(Prefix, prefix[0]), value[2:]) if prefix else ("eq", value)
 
 
+_INCLUSIVE: Mapping[Prefix, Prefix] = {"gt": "ge", "sa": "ge", "lt": "le", "eb": "le"}
+
+
 def _date(name: str, value: str) -> DateIs:
     prefix, text = _prefixed(value)
     try:
@@ -451,6 +463,8 @@ def _date(name: str, value: str) -> DateIs:
         _refuse(name, "must be a date, with or without a prefix")
     if prefix == "ap":
         lo, hi = _widened(lo, hi)
+    if "." in text:  # within a second: moments are kept by the second, and none shall be missed
+        prefix = _INCLUSIVE.get(prefix, prefix)
     return DateIs(prefix, lo, hi)
 
 

@@ -9,7 +9,6 @@ references between entries can be replaced; then versions are made, and conditio
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,42 +19,91 @@ from urllib.parse import parse_qsl
 
 from passerelle.access import Interaction, Permission, Request, Touched, insufficient_scope
 from passerelle.audit.commands import account_of, once
-from passerelle.documents.model import Content
+from passerelle.documents.model import Adoption, Content
+from passerelle.documents.options import Options
 from passerelle.documents.service import DocumentService
-from passerelle.errors import Invalid, PasserelleError, Stale, Unprocessable, Unsupported
+from passerelle.documents.uploads import Upload, UploadService
+from passerelle.errors import (
+    Conflict,
+    Invalid,
+    Issue,
+    NotFound,
+    PasserelleError,
+    Stale,
+    Unprocessable,
+    Unsupported,
+)
 from passerelle.events import Event
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, resolve_references
 from passerelle.fhir.demographics import single_identifier
 from passerelle.fhir.index import RECORD_TYPES, subject_of
-from passerelle.fhir.mhd import Level, check_document_metadata, check_submission, verified_content
+from passerelle.fhir.lists import is_submission_set
+from passerelle.fhir.mhd import (
+    Level,
+    attachment_of,
+    check_document_metadata,
+    check_submission,
+    classes_of,
+    declared_by,
+    identifier_token,
+)
+from passerelle.fhir.outcome import outcome
 from passerelle.fhir.patient import FhirPatientDraft
-from passerelle.fhir.resource import ResourceDraft, instant
+from passerelle.fhir.recipients import Recipients
+from passerelle.fhir.relations import Related, Relations, is_supersession
+from passerelle.fhir.resource import ResourceDraft, identifiers_of, instant
+from passerelle.fhir.resubmissions import Resubmissions
 from passerelle.fhir.search import ParsedQuery, parse_query
+from passerelle.fhir.submissions import (
+    DOCUMENT,
+    Taken,
+    adoption_of,
+    content_of,
+    contents_of,
+    measured,
+    new_documents,
+    taken,
+    uploads_of,
+    with_subject,
+)
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import Blinder, new_ulid
 from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.identity import IdentityScheme
-from passerelle.patients.model import Person, PersonChange
+from passerelle.patients.model import Person, PersonChange, PersonHolds
 from passerelle.patients.registration import Plan as Registration
 from passerelle.patients.service import PatientService
-from passerelle.records.model import IdentifierClaim, RecordVersion, ResourceKey, Subject
+from passerelle.records.model import IdentifierClaim, IdentifierUse, RecordVersion, ResourceKey, StoredVersion, Subject
 from passerelle.records.search import matches
 from passerelle.records.service import Plan, RecordService, Target, announced
 
 _RACES = 8  # attempts of a transaction that others overtake
-_SUBMITTED_TYPES = frozenset({"List", "DocumentReference", "Binary"})
+SUBMITS: Final = ("ITI-65", "TD2", "TD2.1")
+"""The transactions that publish documents in a submission: IHE's, and those of the DMP."""
+_SUBMITTED: Final[Mapping[str, tuple[str, ...]]] = {
+    "List": ("POST", "PUT"),
+    DOCUMENT: ("POST", "PATCH"),
+    "Binary": ("POST",),
+}
 _RIGHTS: Mapping[str, Interaction] = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d", "GET": "r"}
 _CONDITIONAL: Final = re.compile(r"(?P<type>[A-Z][A-Za-z]+)\?(?P<criteria>.+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The answer to one entry, and the version that it tells of."""
+    """The answer to one entry, and the version that it tells of; `key` is None where nothing was done (65-14, 65-15).
+
+    `warnings` are in the response, as an outcome. `made` is the version itself if it came to exist now, `person` whose
+    it is.
+    """
 
     response: EntryResponse
-    key: ResourceKey
+    key: ResourceKey | None
     version: int
+    warnings: tuple[Issue, ...] = ()
+    made: RecordVersion | None = None
+    person: Person | None = None
 
 
 @dataclass(slots=True)
@@ -67,6 +115,7 @@ class _Work:
     """
 
     request: Request
+    found: Mapping[str, Target] = field(default_factory=dict)  # of a submission that is sent again, by path
     references: dict[str, str] = field(default_factory=dict)
     people: dict[str, Person] = field(default_factory=dict)
     registrations: list[Registration] = field(default_factory=list)
@@ -75,12 +124,17 @@ class _Work:
     conditions: dict[str, ParsedQuery] = field(default_factory=dict)
     deleted: set[ResourceKey] = field(default_factory=set)
     drafts: dict[ResourceKey, ResourceDraft] = field(default_factory=dict)  # of what is created or replaced
-    found: dict[tuple[str, str | None], str] = field(default_factory=dict)  # conditional references, by person
+    meant: dict[tuple[str, str | None], str] = field(default_factory=dict)  # conditional references, by person
+    owners: dict[Subject | None, tuple[str, Person]] = field(default_factory=dict)
+    claimed: set[str] = field(default_factory=set)
+    warnings: dict[str, list[Issue]] = field(default_factory=dict)
     results: dict[str, Done] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     places: dict[tuple[str, str], str] = field(default_factory=dict)  # what is changed -> path of the entry
     events: list[Event] = field(default_factory=list)
-    contents: list[Content] = field(default_factory=list)
+    uploads: Mapping[str, Upload] = field(default_factory=dict)  # contents that came before, by path of the document
+    contents: list[Content | Adoption] = field(default_factory=list)
+    derived: list[TransactionEntry] = field(default_factory=list)  # what follows from contents
 
 
 class TransactionService:
@@ -93,6 +147,9 @@ class TransactionService:
         journal: Journal,
         blinder: Blinder,
         scheme: IdentityScheme,
+        options: Options,
+        recipients: Recipients,
+        uploads: UploadService,
     ) -> None:
         self._records = records
         self._patients = patients
@@ -100,64 +157,132 @@ class TransactionService:
         self._journal = journal
         self._blinder = blinder
         self._scheme = scheme
+        self._options = options
+        self._recipients = recipients
+        self._uploads = uploads
+        self._relations = Relations(records, blinder)
+        self._resubmissions = Resubmissions(records, documents, self._relations)
 
-    def execute(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> dict[str, Done]:
+    def execute(
+        self,
+        request: Request,
+        entries: Sequence[TransactionEntry],
+        level: Level | None,
+        *,
+        is_authorised: bool = False,
+    ) -> dict[str, Done]:
         """Make every change of a transaction, or none; the answers by path of the entry.
 
         Reads among the entries are not for this service. Raises the error of the first entry that is refused, with its
-        path.
+        path. Scopes are not asked for entries that follow from a request which `is_authorised` as a whole.
         """
         meant = _with_neighbours(entries)
+        if not is_authorised:
+            self._authorise(request, meant, level)
         return once(self._journal, request, lambda: self._attempted(request, meant, level), _restored)
 
-    def bodies(self, done: Sequence[Done]) -> dict[ResourceKey, bytes]:
-        """The versions that a transaction just made or found, as stored; nothing for a deletion."""
-        return self._records.bodies([(each.key, each.version) for each in done])
+    def bodies(self, request: Request, done: Sequence[Done]) -> dict[ResourceKey, bytes]:
+        """The versions that a transaction just made or found, as the caller sees them; nothing for a deletion."""
+        return self._records.bodies(request, [(each.key, each.version) for each in done if each.key is not None])
 
     def _attempted(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> dict[str, Done]:
         """Work the transaction out again when others came first: no entry has to name a version."""
-        for _ in range(_RACES - 1):
-            try:
-                return self._execute(request, entries, level)
-            except Stale as overtaken:
-                if overtaken.issues[0].code == "multiple-matches":
-                    raise
-        return self._execute(request, entries, level)
-
-    def _execute(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> dict[str, Done]:
-        self._authorise(request, entries, level)
         for entry in entries:
             if entry.method in ("POST", "PUT"):
                 validate(entry.resource, path=f"{entry.path}.resource")
-        if level is not None:
-            check_submission(entries, level)
-        work = _Work(request)
+        warnings = check_submission(entries, level) if level is not None else {}
+        submitted = taken(with_subject(entries) if level is not None else entries, level, self._options)
+        for path, issues in warnings.items():
+            submitted.warnings.setdefault(path, []).extend(issues)
+        uploads = uploads_of(request, submitted.entries, self._uploads)
+        submitted.entries = measured(submitted.entries, uploads)
+        for _ in range(_RACES - 1):
+            try:
+                return self._once(request, submitted, level, uploads)
+            except Stale as overtaken:
+                if overtaken.issues[0].code == "multiple-matches":
+                    raise
+        return self._once(request, submitted, level, uploads)
+
+    def _once(
+        self, request: Request, submitted: Taken, level: Level | None, uploads: Mapping[str, Upload]
+    ) -> dict[str, Done]:
+        """The same documents sent again get what the first time gave (P20): looked up only when they are refused."""
+        try:
+            return self._execute(_Work(request, uploads=uploads), submitted, level)
+        except Conflict as refusal:
+            found = self._resubmissions.find(request, submitted.entries, uploads)
+            if found is None:
+                raise
+            try:
+                return self._execute(_Work(request, found, uploads=uploads), submitted, level)
+            except Conflict:
+                raise refusal from None
+
+    def _execute(self, work: _Work, submitted: Taken, level: Level | None) -> dict[str, Done]:
+        work.warnings = {path: [*issues] for path, issues in submitted.warnings.items()}
+        entries = submitted.entries
         self._register_people(work, [entry for entry in entries if entry.type == "Patient"])
         self._find_targets(work, [entry for entry in entries if entry.type != "Patient"])
-        if level is not None and len({person.key for person in work.people.values()}) > 1:
-            raise Unprocessable("a submission is about one patient", expression="Bundle.entry")
+        if level is not None:
+            self._check_patient(work, entries)
+        entries = self._related(work, entries)
         for entry in entries:
             if entry.path in work.targets:
                 with _at(entry):
                     self._plan(work, entry)
+        for entry in work.derived:
+            self._plan(work, entry, is_managed=True)
         self._check_conditions(work)
+        for entry in submitted.ignored:
+            work.results[entry.path] = _told(EntryResponse(status="200 OK"), None, 0, work.warnings[entry.path])
         self._documents.keep(work.contents)
         self._commit(work)
-        return {entry.path: work.results[entry.path] for entry in entries}
+        return {path: work.results[path] for path in work.results}
+
+    def _check_patient(self, work: _Work, entries: Sequence[TransactionEntry]) -> None:
+        people = {person.key: person for person in work.people.values()}
+        if len(people) > 1:
+            raise Unprocessable("a submission is about one patient", expression="Bundle.entry")
+        for entry in entries:
+            if is_submission_set(entry.resource) and not work.found:
+                unreachable = self._recipients.warnings(work.request, entry, *people.values())
+                work.warnings.setdefault(entry.path, []).extend(unreachable)
+
+    def _related(self, work: _Work, entries: Sequence[TransactionEntry]) -> list[TransactionEntry]:
+        """The entries with the relations of new documents resolved."""
+        about = [
+            Related(entry=entry, target=work.targets[entry.path])
+            for entry in entries
+            if entry.type == DOCUMENT and entry.path in work.targets and entry.path not in work.found
+        ]
+        resolved = self._relations.checked(
+            work.request,
+            [each for each in about if each.entry.method == "POST" and each.target.current is None],
+            [each for each in about if each.entry.method == "PATCH"],
+            lambda text, person: self._found(work, work.references.get(text, text), person),
+        )
+        changed = {entry.path: entry for entry in resolved}
+        return [changed.get(entry.path, entry) for entry in entries]
 
     def _authorise(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> None:
         scopes = request.caller.scopes
+        contents = contents_of(entries)
         for entry in entries:
             kind = entry.type
-            of = ("ITI-104",) if kind == "Patient" else ("ITI-65",) if level and kind in _SUBMITTED_TYPES else ()
             if kind == "Patient" and (entry.method == "DELETE" or (entry.method == "PATCH" and entry.id is None)):
                 raise Unsupported("source records are not changed this way", expression=f"{entry.path}.request")
-            if kind == "DocumentReference" and entry.method != "POST":
+            if kind == DOCUMENT and entry.method not in ("POST", "PATCH"):
                 raise Unsupported("documents change by rules of their own", expression=f"{entry.path}.request")
             if kind not in RECORD_TYPES:
                 raise Unprocessable(
                     "this resource type is not kept", code="not-supported", expression=f"{entry.path}.resource"
                 )
+            of: tuple[str, ...] = ("ITI-104",) if kind == "Patient" else ()
+            if level is not None and (
+                entry.method in _SUBMITTED.get(kind, ()) or contents.get(entry.full_url or "") is entry
+            ):
+                of = SUBMITS
             if not scopes.permits(Permission(resource=kind, interaction=_RIGHTS[entry.method], transactions=of)):
                 raise insufficient_scope(expression=entry.path)
 
@@ -213,11 +338,8 @@ class TransactionService:
 
     def _find_targets(self, work: _Work, entries: Sequence[TransactionEntry]) -> None:
         """Entries whose record another entry decides (a Provenance of a new Observation) wait for that one."""
-        documents = {
-            url: entry for entry in entries if entry.type == "DocumentReference" and (url := _content_url(entry))
-        }
-        contents = [entry for entry in entries if entry.type == "Binary" and entry.full_url in documents]
-        placed = {entry.path for entry in contents}
+        contents = contents_of(entries)
+        placed = {entry.path for entry in contents.values()}
         others = [entry for entry in entries if entry.path not in placed]
         for entry in others:
             if entry.method == "DELETE":
@@ -230,9 +352,17 @@ class TransactionService:
             for entry in ready or waiting:  # in a circle, the first fault says it
                 self._find_target(work, entry)
             waiting = [entry for entry in waiting if entry.path not in work.targets]
-        for entry in contents:
-            with _at(entry):
-                self._place_content(work, documents[str(entry.full_url)], entry)
+        placed_at: set[str] = set()
+        for document in new_documents(others):
+            url = attachment_of(document).get("url")
+            if url is not None and url in placed_at:
+                # What one says of its content would lead to that of the other, whoever may see which.
+                place = f"{document.path}.resource.content[0].attachment.url"
+                raise Unprocessable("two documents have the same content", code="invariant", expression=place)
+            placed_at.add(str(url))
+            content = contents.get(str(url))
+            with _at(content or document):
+                self._place_content(work, document, content)
 
     def _find_target(self, work: _Work, entry: TransactionEntry) -> None:
         with _at(entry):
@@ -247,6 +377,10 @@ class TransactionService:
                 work.drafts[target.key] = ResourceDraft(entry.resource, work.request.base_url)
 
     def _target(self, work: _Work, entry: TransactionEntry) -> Target:
+        if entry.path in work.found:
+            return self._found_again(work, entry)
+        if entry.type == DOCUMENT and entry.method == "PATCH":
+            return self._patched_document(work, entry)
         request = work.request
         criteria = entry.if_none_exist if entry.method == "POST" else entry.query
         condition = self._condition(work, entry, criteria) if criteria else None
@@ -260,15 +394,44 @@ class TransactionService:
             return self._records.named(request, draft, entry.id, owner=owner)
         return self._records.new(request, draft, condition, owner=owner, deleted=work.deleted)
 
+    def _found_again(self, work: _Work, entry: TransactionEntry) -> Target:
+        """What an entry of a submission that is sent again made the first time, for the same person."""
+        target = work.found[entry.path]
+        if entry.method == "POST":
+            draft = ResourceDraft(entry.resource, work.request.base_url).resolved(work.references)
+            _, person = self._owner(work, draft)
+            if target.person is None or target.person.key != person.key:
+                raise Conflict("the identifier belongs to another resource", code="duplicate")
+        return target
+
+    def _patched_document(self, work: _Work, entry: TransactionEntry) -> Target:
+        """Named by id, or by its identifier alone; a PATCH of nothing that exists refuses the transaction (DMP-9)."""
+        try:
+            if entry.id is not None:
+                return self._records.existing(work.request, entry.type, entry.id)
+            pairs = parse_qsl(entry.query)
+            if [name for name, _ in pairs] == ["identifier"]:
+                return self._relations.named(work.request, single_identifier(pairs))
+            return self._records.matching(work.request, entry.type, self._condition(work, entry, entry.query))
+        except NotFound:
+            place = f"{entry.path}.request.url"
+            raise Unprocessable("the document is not known", code="not-found", expression=place) from None
+
     def _owner(self, work: _Work, draft: ResourceDraft) -> tuple[str, Person]:
         subject = draft.subject
         key = None if subject is None else subject.key or work.registered.get(subject.identifier or ("", ""))
-        for target in work.targets.values():  # a new resource under an id that the client chose
-            if subject is not None and subject.resource == (target.key.type, target.key.id):
-                key = target.key.patient
+        if subject is not None and subject.resource is not None:
+            for target in work.targets.values():  # a new resource under an id that the client chose
+                if subject.resource == (target.key.type, target.key.id):
+                    key = target.key.patient
         if key in work.people:
             return key, work.people[key]
-        return self._records.owner_for(work.request, subject, expression=f"{draft.type}.subject")
+        return self._looked_up(work, subject, expression=f"{draft.type}.subject")
+
+    def _looked_up(self, work: _Work, subject: Subject | None, *, expression: str) -> tuple[str, Person]:
+        if subject not in work.owners:
+            work.owners[subject] = self._records.owner_for(work.request, subject, expression=expression)
+        return work.owners[subject]
 
     def _condition(self, work: _Work, entry: TransactionEntry, criteria: str) -> ParsedQuery:
         parsed = self._criteria(work, entry.type, criteria)
@@ -283,16 +446,43 @@ class TransactionService:
             raise Invalid("a condition has a search parameter", code="required", expression="http")
         return parsed
 
-    def _place_content(self, work: _Work, document: TransactionEntry, entry: TransactionEntry) -> None:
+    def _place_content(self, work: _Work, document: TransactionEntry, entry: TransactionEntry | None) -> None:
         """The bytes of a submitted document: read under the id of its DocumentReference (ITI-68), and never changed."""
+        url = attachment_of(document).get("url")
+        upload = work.uploads.get(document.path)
         target = work.targets[document.path]
         is_new = target.current is None
+        if entry is None and upload is None and not declared_by(document).is_delayed:
+            if is_new and url is not None:
+                # Readers follow it as it stands: to content of this exchange, and nowhere else.
+                place = f"{document.path}.resource.content[0].attachment.url"
+                raise Unprocessable("the content is not in the transaction", code="not-found", expression=place)
+            return
         key = ResourceKey(type="Binary", id=target.key.id, patient=target.key.patient)
-        self._settle(work, entry, key, 1, is_new=is_new, at=work.request.at if is_new else None)
+        if entry is not None:
+            self._settle(work, entry, key, 1, is_new=is_new, at=work.request.at if is_new else None)
         # Absolute, because clients follow attachment.url as it stands (ITI-67, contract 67-5).
-        work.references[str(entry.full_url)] = f"{work.request.base_url}/{key.reference}"
-        if is_new and document.resource["content"][0]["attachment"].get("contentType") is not None:
-            work.contents.append(verified_content(document, entry, key.id))
+        work.references[str(url)] = f"{work.request.base_url}/{key.reference}"
+        if is_new and attachment_of(document).get("contentType") is not None:
+            content = content_of(document, entry, key.id) if upload is None else adoption_of(document, upload, key.id)
+            if content is not None:
+                until = self._documents.retained_until(classes_of(document.resource), work.request.at)
+                work.contents.append(replace(content, retain_until=until))
+                self._inspect(work, document, content, upload)
+
+    def _inspect(
+        self, work: _Work, document: TransactionEntry, content: Content | Adoption, upload: Upload | None
+    ) -> None:
+        """The content is what its metadata say, about whom they say; what follows from it is made beside it."""
+        from passerelle.fhir.inspection import check_patient, derived, inspected  # few requests bring contents
+
+        inspection = inspected(document, content, upload)
+        target = work.targets[document.path]
+        if target.person is not None:
+            check_patient(document, inspection, target.person)
+        for entry in derived(document, target.key.reference, inspection, work.request.at):
+            self._find_target(work, entry)
+            work.derived.append(entry)
 
     def _settle(
         self,
@@ -310,32 +500,36 @@ class TransactionService:
             etag=f'W/"{version}"',
             last_modified=instant(at) if at else None,
         )
-        work.results[entry.path] = Done(response=response, key=key, version=version)
+        work.results[entry.path] = _told(response, key, version, work.warnings.get(entry.path, ()))
         if entry.full_url:
             work.references[entry.full_url] = key.reference
 
     # --- then the versions ----------------------------------------------------------------------------------------
 
-    def _plan(self, work: _Work, entry: TransactionEntry) -> None:
+    def _plan(self, work: _Work, entry: TransactionEntry, *, is_managed: bool = False) -> None:
         target = work.targets[entry.path]
         plan = self._planned(work, entry, target)
         written = plan.written
+        self._records.check_mentioned(work.request, plan, beside=_beside(work, entry))
         if plan.version is not None:
             _note(work, (written.type, written.id), entry)
         for guard in plan.guards:
             _note(work, ("guard", guard.name), entry)
-        work.changes += plan.changes
-        if entry.type == "DocumentReference" and target.current is None and target.key.patient is not None:
+        work.changes += _managed(plan.changes) if is_managed else plan.changes
+        if entry.type == DOCUMENT and target.current is None and target.key.patient is not None:
             self._publish(work, entry, target)
         self._settle(work, entry, written.key, written.version, is_new=written.is_new, at=written.at)
+        work.results[entry.path] = replace(work.results[entry.path], made=plan.version, person=target.person)
 
     def _planned(self, work: _Work, entry: TransactionEntry, target: Target) -> Plan:
         request = work.request
+        if entry.path in work.found:
+            return self._records.plan_create(request, ResourceDraft(entry.resource, request.base_url), target)
         if entry.method == "DELETE":
             return self._records.plan_delete(request, target, if_match=entry.if_match)
         if entry.method == "PATCH":
             return self._records.plan_patch(
-                request, target, lambda stored: self._revised(work, entry, stored, target), if_match=entry.if_match
+                request, target, lambda current: self._revised(work, entry, current, target), if_match=entry.if_match
             )
         draft = self._with_references(work, entry.resource, target)
         if entry.method == "POST":
@@ -347,8 +541,12 @@ class TransactionService:
         found = {text: self._found(work, text, target.person) for text in draft.conditional_references}
         return draft.resolved({**work.references, **found})
 
-    def _revised(self, work: _Work, entry: TransactionEntry, stored: bytes, target: Target) -> ResourceDraft:
-        return self._with_references(work, self._patched(work, entry, stored), target)
+    def _revised(self, work: _Work, entry: TransactionEntry, current: StoredVersion, target: Target) -> ResourceDraft:
+        stored = current.body or b""
+        patched = self._patched(work, entry, stored)
+        if entry.type == DOCUMENT and not is_supersession(fhir_json.loads(stored), patched):
+            raise Unprocessable("a document is superseded here, and not changed", expression=f"{entry.path}.resource")
+        return self._with_references(work, patched, target)
 
     def _patched(self, work: _Work, entry: TransactionEntry, stored: bytes) -> dict[str, Any]:
         """A patch: FHIRPath Patch as Parameters, JSON Patch as a Binary that holds it (R4 3.1.0.11.1)."""
@@ -360,7 +558,7 @@ class TransactionService:
             media_type = str(patch.get("contentType"))
             try:
                 patch = fhir_json.loads(base64.b64decode(patch.get("data", ""), validate=True))
-            except (binascii.Error, TypeError):
+            except (TypeError, ValueError):  # of which binascii.Error is one
                 raise Invalid("data must be base64", expression=f"{entry.path}.resource.data") from None
         changed = revised(fhir_json.loads(stored), patch, media_type)
         validate(changed, expected_type=entry.type, path=f"{entry.path}.resource")
@@ -371,22 +569,21 @@ class TransactionService:
     def _found(self, work: _Work, text: str, person: Person | None) -> str:
         """What a conditional reference means: shared, or in the same record; as it is where it is none."""
         name = (text, person.key if person else None)
-        if name not in work.found:
+        if name not in work.meant:
             condition = _CONDITIONAL.fullmatch(text.removeprefix(f"{work.request.base_url}/"))
             if condition is None:
-                work.found[name] = text
+                work.meant[name] = text
             elif condition["type"] == "Patient":
-                work.found[name] = self._found_patient(work, condition["criteria"])
+                work.meant[name] = self._found_patient(work, condition["criteria"])
             else:
-                work.found[name] = self._found_resource(work, condition["type"], condition["criteria"], person)
-        return work.found[name]
+                work.meant[name] = self._found_resource(work, condition["type"], condition["criteria"], person)
+        return work.meant[name]
 
     def _found_patient(self, work: _Work, criteria: str) -> str:
         identifier = single_identifier(parse_qsl(criteria))
         key = work.registered.get(identifier)
         if key is None:
-            subject = Subject(identifier=identifier)
-            key, _ = self._records.owner_for(work.request, subject, expression="http")
+            key, _ = self._looked_up(work, Subject(identifier=identifier), expression="http")
         return f"Patient/{key}"
 
     def _found_resource(self, work: _Work, kind: str, criteria: str, person: Person | None) -> str:
@@ -412,9 +609,17 @@ class TransactionService:
             path=f"{entry.path}.resource.subject",
         )
         master = entry.resource["masterIdentifier"]
-        text = f"{master.get('system', '')}|{master.get('value', '')}"
-        token = self._blinder.blind("masterIdentifier", text)
-        work.changes.append(IdentifierClaim(token=token, type="DocumentReference", id=target.key.id))
+        token = identifier_token(self._blinder, master.get("system", ""), master.get("value", ""))
+        if token in work.claimed:
+            raise Unprocessable("two documents have the same identifier", expression=f"{entry.type}.masterIdentifier")
+        work.claimed.add(token)
+        work.changes.append(IdentifierClaim(token=token, type=DOCUMENT, id=target.key.id))
+        carried = {identifier_token(self._blinder, system, value) for system, value in identifiers_of(entry.resource)}
+        work.changes += [
+            IdentifierUse(token=each, type=DOCUMENT, id=target.key.id) for each in sorted(carried - {token})
+        ]
+        if entry.path in work.uploads:
+            work.changes.append(work.uploads[entry.path].use)
 
     def _check_conditions(self, work: _Work) -> None:
         """No condition of an entry may be met by what another makes: it would depend on which came first."""
@@ -433,11 +638,16 @@ class TransactionService:
             change for change in work.changes if isinstance(change, RecordVersion) and change.key.type != "Patient"
         ]
         done = list(work.results.values())
-        touched = Touched.of(work.people, [each.key.reference for each in done])
+        touched = Touched.of(
+            work.people,
+            [each.key.reference for each in done if each.key is not None],
+            [(f"Binary/{each.id}", each.sha256) for each in work.contents],
+        )
         identities = [Announcement(id=new_ulid(request.at), events=(event,)) for event in work.events]
         self._journal.commit(
             [
                 *work.changes,
+                *_holding(work, versions),
                 *identities,
                 *announced(request, versions),
                 *account_of(request, touched, {"entries": {path: _kept(each) for path, each in work.results.items()}}),
@@ -466,11 +676,32 @@ def _placed(entry: TransactionEntry, expression: str) -> str:
     return entry.path
 
 
+def _holding(work: _Work, versions: Sequence[RecordVersion]) -> list[PersonHolds]:
+    """Documents are published while the record is open: whoever closes it comes before, or after (DMP-7)."""
+    changed = {patient for each in work.changes if isinstance(each, PersonChange) for patient in each.after.members}
+    published = {
+        each.key.patient for each in versions if each.key.type == DOCUMENT and each.version == 1 and each.key.patient
+    }
+    return [PersonHolds(patient=each, person=work.people[each]) for each in sorted(published - changed)]
+
+
+def _managed(changes: Sequence[Change]) -> list[Change]:
+    """What the exchange says of a document is changed by nobody."""
+    return [replace(each, is_managed=True) if isinstance(each, RecordVersion) else each for each in changes]
+
+
 def _note(work: _Work, name: tuple[str, str], entry: TransactionEntry) -> None:
     """No resource twice, under whichever names, and no two conditions on the same identifier."""
     if name in work.places:
         raise _twice(entry.path)
     work.places[name] = entry.path
+
+
+def _beside(work: _Work, entry: TransactionEntry) -> set[str]:
+    """The ids that an entry may speak of unasked: of this transaction, or looked up with its relations."""
+    relations = entry.resource.get("relatesTo", ()) if entry.type == DOCUMENT else ()
+    related = (str(each["target"].get("reference")).rpartition("/")[2] for each in relations)
+    return {target.key.id for target in work.targets.values()}.union(related)
 
 
 def _twice(path: str) -> Invalid:
@@ -507,36 +738,42 @@ def _with_neighbours(entries: Sequence[TransactionEntry]) -> list[TransactionEnt
     ]
 
 
-def _content_url(entry: TransactionEntry) -> str | None:
-    content = entry.resource.get("content", [{}])
-    url = content[0].get("attachment", {}).get("url")
-    return str(url) if url else None
+def _told(response: EntryResponse, key: ResourceKey | None, version: int, warnings: Sequence[Issue]) -> Done:
+    if warnings:
+        response = replace(response, outcome=outcome(*warnings, severity="warning"))
+    return Done(response=response, key=key, version=version, warnings=tuple(warnings))
 
 
 def _kept(done: Done) -> dict[str, Any]:
-    response = done.response
-    return {
-        "type": done.key.type,
-        "id": done.key.id,
-        "patient": done.key.patient,
+    """What tells the answer again, short: a kept answer has room for three hundred documents."""
+    response, key = done.response, done.key
+    kept = {
+        "key": [key.type, key.id, key.patient] if key is not None else None,
         "version": done.version,
         "status": response.status,
-        "location": response.location,
+        "located": response.location is not None,
         "last_modified": response.last_modified,
+        "warnings": [[each.code, each.diagnostics, each.expression] for each in done.warnings],
     }
+    return {name: value for name, value in kept.items() if value}
 
 
 def _restored(kept: Mapping[str, Any]) -> dict[str, Done]:
-    return {
-        path: Done(
-            response=EntryResponse(
-                status=each["status"],
-                location=each["location"],
-                etag=f'W/"{each["version"]}"',
-                last_modified=each["last_modified"],
-            ),
-            key=ResourceKey(type=each["type"], id=each["id"], patient=each["patient"]),
-            version=each["version"],
-        )
-        for path, each in kept["entries"].items()
-    }
+    return {path: _again(each) for path, each in kept["entries"].items()}
+
+
+def _again(kept: Mapping[str, Any]) -> Done:
+    key, version = None, kept.get("version", 0)
+    if "key" in kept:
+        kind, id, patient = kept["key"]
+        key = ResourceKey(type=kind, id=id, patient=patient)
+    response = EntryResponse(
+        status=kept["status"],
+        location=f"{key.reference}/_history/{version}" if key is not None and "located" in kept else None,
+        etag=f'W/"{version}"' if key is not None else None,
+        last_modified=kept.get("last_modified"),
+    )
+    warnings = [
+        Issue(code=code, diagnostics=text, expression=expression) for code, text, expression in kept.get("warnings", ())
+    ]
+    return _told(response, key, version, warnings)

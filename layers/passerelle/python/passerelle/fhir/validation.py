@@ -41,6 +41,15 @@ def validate(resource: Any, *, expected_type: str | None = None, path: str | Non
         raise Unprocessable(issues=walk.refused[:MAX_ISSUES])
 
 
+def check_members(value: Mapping[str, Any], type_name: str, path: str) -> list[Issue]:
+    """What an object has that its type has not; for what is read, and not validated as a whole."""
+    walk, found = _Walk(), definition(type_name)
+    for name in value:
+        if found is not None and found.elements.get(name.removeprefix("_")) is None and name != "resourceType":
+            walk.unknown(name, found, path)
+    return walk.malformed
+
+
 def prepare(*types: str) -> None:
     """Read the definitions of these types and all they are made of now, not in the first request for them."""
     todo, seen = list(types), {"Resource"}
@@ -64,6 +73,10 @@ class _Walk:
 
     def _refused(self, path: str, code: str, text: str) -> None:
         self.refused.append(Issue(code=code, diagnostics=text, expression=path))
+
+    def unknown(self, name: str, found: Definition, path: str) -> None:
+        place = f"{path}.{name}" if _MEMBER.fullmatch(name) else path
+        self._malformed(place, f"{found.name} has no such element")
 
     # --- objects --------------------------------------------------------------------------------------------
 
@@ -121,8 +134,7 @@ class _Walk:
             base = name.removeprefix("_")
             element = found.elements.get(base)
             if element is None or (name != base and (not element.is_primitive or base == "id")):
-                place = f"{path}.{name}" if _MEMBER.fullmatch(name) else path
-                self._malformed(place, f"{found.name} has no such element")
+                self.unknown(name, found, path)
                 continue
             place = f"{path}.{element.choice or base}"
             if name == base:

@@ -31,8 +31,10 @@ FEED: Final = "patient-feed"
 TOPICS: Final = {
     "identity-changed": frozenset({EventName.IDENTITY_CHANGED}),
     "links-changed": frozenset({EventName.LINKS_CHANGED}),
+    "record-status-changed": frozenset({EventName.RECORD_STATUS_CHANGED}),
     FEED: frozenset({EventName.IDENTITY_CHANGED, EventName.LINKS_CHANGED}),
     "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
+    "document-quarantined": frozenset({EventName.DOCUMENT_QUARANTINED}),
     "record-changed": frozenset({EventName.RECORD_CHANGED}),
     "prescription-changed": frozenset({EventName.PRESCRIPTION_CHANGED}),
     "anything-changed": frozenset(EventName),

@@ -25,7 +25,7 @@ from passerelle.audit.ports import AuditTrail
 from passerelle.authorization.model import Client
 from passerelle.events import Event
 from passerelle.identifiers import new_ulid
-from passerelle.notifications.audience import is_entitled, may_learn
+from passerelle.notifications.audience import is_entitled
 from passerelle.notifications.model import (
     MAX_DELIVERY_ATTEMPTS,
     Channel,
@@ -65,6 +65,7 @@ class Deliverer:
         self._deliveries = ports.deliveries
         self._clients = ports.clients
         self._people = ports.people
+        self._may_know = ports.may_know
         self._webhooks = webhooks
         self._trail = trail
         self._render = render
@@ -119,7 +120,7 @@ class Deliverer:
         delivery = f"{subscription.id}.{entry.number}"
         event = entry.event if subscription.content is not Content.EMPTY else None
         person = self._people.find_person(event.patient) if event and event.patient else None
-        if event is not None and not may_learn(subscription.interest.owner, client, event, person):
+        if event is not None and not self._may_know(subscription.interest.owner, client, event, person):
             event = None
         if subscription.channel is Channel.REST_HOOK:
             active = replace(subscription, status=SubscriptionStatus.ACTIVE)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
-from passerelle.notifications.audience import concerns, may_learn, topics_of
+from passerelle.notifications.audience import concerns, topics_of
 from passerelle.notifications.model import Interest
 from passerelle.notifications.ports import NotificationPorts, PatientFeed
 from passerelle.patients.model import Person
@@ -32,6 +32,7 @@ class Dispatcher:
         self._deliveries = ports.deliveries
         self._clients = ports.clients
         self._people = ports.people
+        self._may_know = ports.may_know
         self._feed = feed
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
 
@@ -48,7 +49,9 @@ class Dispatcher:
                 continue
             try:
                 client = self._clients.find(interest.owner.client_id)
-                if not may_learn(interest.owner, client, event, person) or not self._meets(interest, event, person):
+                if not self._may_know(interest.owner, client, event, person):
+                    continue
+                if not self._meets(interest, event, person):
                     continue
                 number = self._log.append(interest.subscription, event)
                 if number is not None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from passerelle.access import Caller
 from passerelle.authorization.model import Client
 from passerelle.events import Event
+from passerelle.notifications.audience import may_learn
 from passerelle.notifications.model import (
     Interest,
     Notification,
@@ -82,6 +83,13 @@ class People(Protocol):
     def find_person(self, patient: str) -> Person | None: ...
 
 
+class Record(Protocol):
+    """The record that events are about."""
+
+    def is_hidden(self, caller: Caller, person: Person, reference: str) -> bool:
+        """Whether a resource of the person's record, now, does not exist for this caller."""
+
+
 class PatientFeed(Protocol):
     """The Patients of a feed as its subscriber may see them now; implemented by the FHIR boundary."""
 
@@ -101,6 +109,13 @@ class NotificationPorts:
     deliveries: Deliveries
     clients: Clients
     people: People
+    record: Record
+
+    def may_know(self, owner: Caller, client: Client | None, event: Event, person: Person | None) -> bool:
+        """Whether the owner could read the changed resource now (contract SUB-10); `person` is that of the event."""
+        if not may_learn(owner, client, event, person):
+            return False
+        return person is None or not self.record.is_hidden(owner, person, event.reference)
 
 
 Renderer = Callable[[Subscription, NotificationKind, Sequence[Notification], int, datetime], bytes]

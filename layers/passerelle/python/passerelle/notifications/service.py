@@ -25,7 +25,6 @@ from passerelle.notifications.audience import (
     FEED,
     feed_filter_of,
     filter_of,
-    may_learn,
     may_subscribe,
     topic_named,
 )
@@ -67,6 +66,7 @@ class SubscriptionService:
         self._deliveries = ports.deliveries
         self._clients = ports.clients
         self._people = ports.people
+        self._may_know = ports.may_know
         self._journal = journal
         self._allow_loopback = allow_loopback
 
@@ -255,7 +255,7 @@ class SubscriptionService:
             return entry
         client = self._clients.find(request.caller.client_id)
         person = self._people.find_person(event.patient) if event.patient else None
-        return entry if may_learn(request.caller, client, event, person) else replace(entry, event=None)
+        return entry if self._may_know(request.caller, client, event, person) else replace(entry, event=None)
 
 
 def _asked(draft: SubscriptionDraft) -> tuple[str, Filter]:

@@ -8,8 +8,8 @@ Nothing is merged in place, so every link can be undone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -138,8 +138,9 @@ class Member:
         return self.replaced_by is None and not self.is_removed
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 # The strictest first: of linked records that were decided differently, the person gets the strictest decision.
-_STRICTNESS = (RecordStatus.CLOSED, RecordStatus.OPEN, RecordStatus.ABSENT)
+_STRICTNESS = (RecordStatus.CLOSED, RecordStatus.OPPOSED, RecordStatus.OPEN, RecordStatus.ABSENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,13 @@ class Person:
 
     @property
     def policy(self) -> Policy:
-        return min((each.policy for each in self.records), key=lambda p: (_STRICTNESS.index(p.status), p.since))
+        """The strictest of the records'; of the attending physician, what was decided last."""
+        policies = [each.policy for each in self.records]
+        strictest = min(policies, key=lambda each: (_STRICTNESS.index(each.status), each.since))
+        latest = max(policies, key=lambda each: (each.attending_since or _NEVER, each is strictest))
+        return replace(
+            strictest, attending_physician=latest.attending_physician, attending_since=latest.attending_since
+        )
 
     @property
     def qualified(self) -> str | None:
@@ -186,6 +193,14 @@ class PersonChange(Change):
     after: Person
     takes_from: str | None = None
     releases: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonHolds(Change):
+    """Nothing changes; the commit is Stale if the person of a source record is not as it was read any more."""
+
+    patient: str
+    person: Person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,3 +332,37 @@ class IdentityEvent(Change):
     professional: str | None = None
     reason: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DecisionKind(StrEnum):
+    """What can be decided about the shared record of a person."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    OPPOSED = "opposed"
+    OPPOSITION_WITHDRAWN = "opposition-withdrawn"
+    PHYSICIAN_SET = "physician-set"
+    PHYSICIAN_ENDED = "physician-ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordDecision(Change):
+    """A decision about the shared record of a person, kept for ever beside each source record that it was about.
+
+    `by` is the client, `role` what it is, `professional` the IDNPS of the person at the keyboard. `motive` is a code.
+    `physician` is the IDNPS of the attending physician concerned; `is_consented` that the patient agreed, as a
+    professional says who decided in the patient's place.
+    """
+
+    id: str
+    patient: str
+    kind: DecisionKind
+    at: datetime
+    by: str
+    role: str
+    organisation: str
+    professional: str | None = None
+    motive: str | None = None
+    reason: str = ""
+    physician: str | None = None
+    is_consented: bool = False

@@ -15,6 +15,7 @@ from passerelle.patients.model import (
     IdentityEvent,
     Person,
     Place,
+    RecordDecision,
     Review,
     ReviewStatus,
     StoredPatient,
@@ -73,6 +74,11 @@ class Reviews(Protocol):
 
     def history_of(self, patient: str) -> Sequence[IdentityEvent]:
         """What happened to the links of a source record, the oldest first."""
+
+
+class RecordDecisions(Protocol):
+    def decisions_of(self, patient: str) -> Sequence[RecordDecision]:
+        """What was decided about the shared record, the oldest first."""
 
 
 class Domains(Protocol):

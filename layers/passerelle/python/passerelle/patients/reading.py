@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from passerelle.access import Request
-from passerelle.consents.decision import may_see
+from passerelle.consents.decision import may_identify
 from passerelle.errors import NotFound
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.patients.model import Person
@@ -56,9 +56,8 @@ class PatientReader:
         ]
 
     def is_visible(self, request: Request, person: Person | None) -> bool:
-        if person is None:
-            return False
-        return may_see(request.caller, person.policy, is_own_record=self.is_own_record(request, person))
+        """Whether the person exists for the caller; what is in the record is the gate's decision."""
+        return person is not None and may_identify(request.caller, is_own=self.is_own_record(request, person))
 
     def is_own_record(self, request: Request, person: Person) -> bool:
         """Whether the caller is the patient that this person is."""

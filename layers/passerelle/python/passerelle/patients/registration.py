@@ -249,10 +249,7 @@ class Registrar:
     def _member(self, request: Request, patient: str, traits: Traits, known: Member | None) -> Member:
         national = traits.qualified_identifier
         shared = [each for each in traits.identifiers if each != traits.national or traits.is_qualified]
-        status = RecordStatus.OPEN if national else RecordStatus.ABSENT
-        policy = known.policy if known else None
-        if policy is None or policy.status not in (status, RecordStatus.CLOSED):
-            policy = Policy(status=status, since=request.at)
+        policy = policy_after(known, is_qualified=national is not None, at=request.at)
         return Member(
             patient=patient,
             origin=known.origin if known else new_patient_key(),
@@ -483,6 +480,20 @@ class Registrar:
             graph = graph.without(lambda each: each.rule is Rule.SOURCE and each.joins(member.patient, former))
         work.settle(reviews)
         return work.linked(graph, survivor, Rule.SOURCE, kind=HistoryKind.MERGED)
+
+
+def policy_after(known: Member | None, *, is_qualified: bool, at: datetime) -> Policy:
+    """What holds for a record that is registered: open for a qualified identity, unless the person decided otherwise.
+
+    Since 2022 a national record is opened for everybody who does not oppose it.
+    """
+    policy = known.policy if known else None
+    status = RecordStatus.OPEN if is_qualified else RecordStatus.ABSENT
+    if policy is None:
+        return Policy(status=status, since=at)
+    if policy.status in (status, RecordStatus.CLOSED, RecordStatus.OPPOSED):
+        return policy
+    return replace(policy, status=status, since=at)
 
 
 def _unknown_survivor() -> Unprocessable:

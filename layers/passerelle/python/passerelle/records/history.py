@@ -8,22 +8,23 @@ go on. What was given and is younger is given again; clients apply a version onc
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from passerelle.access import Request
 from passerelle.errors import Gone, NotFound
 from passerelle.identifiers import Blinder
-from passerelle.patients.model import Person
+from passerelle.records.concealment import ABOUT
 from passerelle.records.cursors import Cursors
-from passerelle.records.gate import Gate
+from passerelle.records.gate import Gate, Sight
 from passerelle.records.model import ResourceKey, StoredVersion, Subject
-from passerelle.records.ports import Mark, RecordStore
+from passerelle.records.ports import Indexed, Mark, RecordStore
 
 SETTLED = timedelta(seconds=60)  # no function runs for half of it, whatever the clocks of two machines differ by
 MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_CHANGES_OF_HIDDEN = 200  # versions back that tell whether a hidden resource was given before
 _READ = 200
 
 
@@ -75,11 +76,8 @@ class RecordHistory:
         key = ResourceKey.of(type, id) or self._store.find_key(type, id)
         if key is None:
             raise NotFound()
-        person, found = self._in_parallel(
-            lambda: self._gate.find_person(key.patient) if key.patient else None,
-            lambda: self._store.history(key, before=before, limit=count + 1),
-        )
-        if not found or (key.patient and not self._gate.may_see(request, person)):
+        found = self._seen(request, key, before, count + 1)
+        if not found:
             raise NotFound()
         recent = [each for each in found if since is None or each.at >= since]
         page = _within_bounds(recent[:count])
@@ -90,6 +88,17 @@ class RecordHistory:
             cursor=self._cursors.made(request, purpose, page[-1].version) if more else None,
             patients=(key.patient,) if key.patient else (),
         )
+
+    def _seen(self, request: Request, key: ResourceKey, before: int | None, limit: int) -> list[StoredVersion]:
+        """The versions as they are for the caller; a List without anything left in it was not there then."""
+        if key.patient is None:
+            return list(self._store.history(key, before=before, limit=limit))
+        sight, found = self._gate.glance(
+            request, key.patient, lambda: self._store.history(key, before=before, limit=limit)
+        )
+        if sight is None:
+            return []
+        return [shown for each in found if (shown := self._gate.shown(sight, each)) is not None]
 
     def of_type(
         self,
@@ -104,20 +113,20 @@ class RecordHistory:
         """Versions and deletions of a type, in a person's record, or among a shared type without `subject`."""
         purpose = f"history {type} {subject} {since}"
         until = self._cursors.read(request, purpose, cursor) or "~"
-        person = None
+        sight = None
         if subject is not None:
-            person = self._visible(request, subject)
-            if person is None:
+            sight = self._sight(request, subject)
+            if sight is None:
                 return HistoryPage(versions=(), total=0, cursor=None, patients=())
-        members: Sequence[str | None] = person.members if person else (None,)
-        marks = self._marks(members, type, since=_moment(since), until=until, ascending=False, limit=count + 1)
-        page = self._versions(marks[:count])
-        more = len(marks) > len(page)
+        members: Sequence[str | None] = sight.person.members if sight else (None,)
+        found = self._shown(members, type, sight, since=_moment(since), until=until, ascending=False, limit=count + 1)
+        page = _within_bounds([version for _, version in found[:count]])
+        more = len(found) > len(page)
         return HistoryPage(
             versions=tuple(page),
             total=len(page) if cursor is None and not more else None,
-            cursor=self._cursors.made(request, purpose, marks[len(page) - 1].position) if more else None,
-            patients=person.members if person else (),
+            cursor=self._cursors.made(request, purpose, found[len(page) - 1][0].position) if more else None,
+            patients=sight.person.members if sight else (),
         )
 
     def delta(
@@ -137,35 +146,123 @@ class RecordHistory:
         """
         purpose = f"delta {subject} {narrowed_to}"  # a cursor of some types says nothing of others
         start = self._cursors.read(request, purpose, cursor)
-        person = self._visible(request, subject)
-        if person is None:
+        sight = self._sight(request, subject)
+        if sight is None:
             raise NotFound()
-        members = sorted(person.members)
+        members = sorted(sight.person.members)
         if start is not None and start[1] != members:
             raise Gone("the record has other parts than before: synchronise from the beginning")
-        since, settled = (start[0], start[2]) if start else ("", "")
-        marks = self._marks(members, None, since=since, until="~", ascending=True, limit=count + 1)
-        page = self._versions(marks[:count])
-        is_complete = len(page) == len(marks)
-        position = "~" if is_complete else marks[len(page) - 1].position
+        since, settled, given = (start[0], start[2], start[3]) if start else ("", "", "")
+        found = self._shown(members, None, sight, since=since, until="~", ascending=True, limit=count + 1, given=given)
+        page = _within_bounds([version for _, version in found[:count]])
+        is_complete = len(page) == len(found)
+        position = "~" if is_complete else found[len(page) - 1][0].position
         if settled == since:  # everything before this page was complete when it was read
             settled = min(position, _moment(request.at - SETTLED))
-        following = [settled if is_complete else position, members, settled]
+        given = max(given, _moment(request.at) if is_complete else position)
+        following = [settled if is_complete else position, members, settled, given]
+        page += self._about(sight, page, start[3] if start else "", is_wanted)
         # By number, not by place: who began first may have committed last.
         latest: dict[ResourceKey, int] = {}
         for each in page:
             latest[each.key] = max(each.version, latest.get(each.key, 0))
         return Delta(
-            versions=tuple(each for each in page if each.version == latest[each.key] and is_wanted(each.type)),
+            versions=tuple(
+                _withdrawn(each) for each in page if each.version == latest[each.key] and is_wanted(each.type)
+            ),
             cursor=self._cursors.made(request, purpose, following),
             is_complete=is_complete,
-            patients=person.members,
+            patients=sight.person.members,
         )
 
-    def _visible(self, request: Request, subject: Subject) -> Person | None:
+    def _sight(self, request: Request, subject: Subject) -> Sight | None:
         patient = self._gate.patient_of(subject)
-        person = self._gate.find_person(patient) if patient else None
-        return person if self._gate.may_see(request, person) else None
+        return self._gate.sight(request, patient) if patient else None
+
+    def _shown(
+        self,
+        members: Sequence[str | None],
+        type: str | None,
+        sight: Sight | None,
+        *,
+        since: str,
+        until: str,
+        ascending: bool,
+        limit: int,
+        given: str = "",
+    ) -> list[tuple[Mark, StoredVersion]]:
+        """The first versions that exist for the caller, with their marks.
+
+        Among them are tombstones of what was shown at the moment `given`, and is not any more.
+        """
+        found: list[tuple[Mark, StoredVersion]] = []
+        hidden = sight.hidden if sight else None
+        low, high = since, until
+        while True:
+            wanted = limit - len(found)
+            marks = self._marks(members, type, since=low, until=high, ascending=ascending, limit=wanted)
+            stored = self._store.versions([(mark.key, mark.version) for mark in marks])
+            for mark in marks:
+                version: StoredVersion | None = stored[mark.key, mark.version]
+                if hidden:
+                    version = hidden.version(stored[mark.key, mark.version])
+                    if version is None and given and sight is not None:
+                        version = self._tombstone(sight, stored[mark.key, mark.version], given)
+                if version is not None:
+                    found.append((mark, version))
+            if not hidden or len(marks) < wanted or len(found) >= limit:
+                return found
+            low, high = (marks[-1].position, high) if ascending else (low, marks[-1].position)
+
+    def _tombstone(self, sight: Sight, stored: StoredVersion, given: str) -> StoredVersion | None:
+        """That a resource is no longer there, for who was given it and does not see it any more.
+
+        Whoever was never given it learns nothing.
+        """
+        for earlier in self._store.history(stored.key, before=stored.version, limit=MAX_CHANGES_OF_HIDDEN):
+            if _moment(earlier.at) <= given:
+                was_given = earlier.body is not None and sight.view.shows(earlier.restriction)
+                return replace(stored, body=None) if was_given else None
+        return None
+
+    def _about(
+        self, sight: Sight, page: Sequence[StoredVersion], given: str, is_wanted: Callable[[str], bool]
+    ) -> list[StoredVersion]:
+        """What speaks of documents whose visibility changed: it is there again, or no longer, or with less in it."""
+        changed = [each for each in page if each.key.type == "DocumentReference" and self._was_relabelled(each)]
+        told = {each.key for each in page}
+        found: list[StoredVersion] = []
+        for member in sight.person.members if changed else ():
+            for entry in self._collection(member):
+                about = {each.reference for each in changed}.intersection(entry.entry.values.get(ABOUT, ()))
+                if not about or entry.key in told or not is_wanted(entry.key.type):
+                    continue
+                stored = self._store.find_latest(entry.key)
+                if stored is None:
+                    continue
+                shown = sight.hidden.version(stored)
+                before = sight.hidden
+                for reference in about:
+                    before = before.but(reference)
+                if shown is not None:
+                    found.append(shown)
+                elif _moment(stored.at) <= given and before.version(stored) is not None:
+                    found.append(replace(stored, body=None))
+        return found
+
+    def _was_relabelled(self, document: StoredVersion) -> bool:
+        """Whether other callers see it since this version than before it."""
+        before = self._store.find_version(document.key, document.version - 1) if document.version > 1 else None
+        return before is not None and before.restriction != document.restriction
+
+    def _collection(self, member: str) -> Iterator[Indexed]:
+        after = None
+        while True:
+            page = self._store.everything(member, after=after, limit=_READ)
+            yield from page.entries
+            after = page.after
+            if after is None:
+                return
 
     def _marks(
         self,
@@ -198,10 +295,10 @@ class RecordHistory:
                 return found[:limit]
             since, until = (page.after, until) if ascending else (since, page.after)
 
-    def _versions(self, marks: Sequence[Mark]) -> list[StoredVersion]:
-        """The versions marked, in order, as many as an answer can carry."""
-        stored = self._store.versions([(mark.key, mark.version) for mark in marks])
-        return _within_bounds([stored[mark.key, mark.version] for mark in marks])
+
+def _withdrawn(version: StoredVersion) -> StoredVersion:
+    """What no search finds any more is for a copy of the record as if it were deleted."""
+    return version if version.placement is not None else replace(version, body=None)
 
 
 def _within_bounds(versions: Sequence[StoredVersion]) -> list[StoredVersion]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from passerelle.consents.visibility import Restriction
 from passerelle.errors import Stale
 from passerelle.identifiers import PATIENT_KEY, split_resource_id
 from passerelle.journal import Change
@@ -54,8 +55,10 @@ class Placement:
 class RecordVersion(Change):
     """Version `version` of a resource comes to exist; `body` and `entry` None mark its deletion.
 
-    `previous` is where the version before stands in searches (None: there is none, or it was a deletion). A version
-    that `is_managed` changes through the operations of its capability only, never as a plain resource.
+    `previous` is where the version before stands in searches (None: there is none, or it was a deletion); a version
+    with a body and no entry is withdrawn: read by its id, found by no search. A version that `is_managed` changes
+    through the operations of its capability only, never as a plain resource. `restriction` says from whom the resource
+    is hidden from now on, older versions included; `was_restricted` whether anything did before.
     """
 
     key: ResourceKey
@@ -65,11 +68,23 @@ class RecordVersion(Change):
     entry: Entry | None
     previous: Placement | None = None
     is_managed: bool = False
+    producer: str | None = None
+    restriction: Restriction | None = None
+    was_restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifierClaim(Change):
     """A blinded business identifier belongs to one resource; claiming it twice is a Conflict (`duplicate`)."""
+
+    token: str
+    type: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentifierUse(Change):
+    """A resource carries a blinded business identifier that others may carry, too."""
 
     token: str
     type: str
@@ -94,7 +109,10 @@ class Overtaken(Stale):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVersion:
-    """A version as read back; `body` and `placement` are None when it is a deletion."""
+    """A version as read back; `body` and `placement` are None when it is a deletion.
+
+    `producer` is the organisation (IDNST) that made the first version; `restriction` as it was with this version.
+    """
 
     key: ResourceKey
     version: int
@@ -102,6 +120,8 @@ class StoredVersion:
     body: bytes | None
     placement: Placement | None = None
     is_managed: bool = False
+    producer: str | None = None
+    restriction: Restriction | None = None
 
     @property
     def type(self) -> str:
@@ -158,9 +178,27 @@ class Draft(Protocol):
     @property
     def subject(self) -> Subject | None: ...
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """The visibility labels on it, in their canonical form (`consents.visibility`)."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it stays readable by its id and is found by no search (contract D4)."""
+
+    def keeping(self, whole: bytes, shown: bytes) -> Draft:
+        """The same with those parts of the version before that the caller did not see."""
+
     def resolved(self, references: Mapping[str, str], *, subject: str | None = None) -> Draft:
         """The same resource with references replaced, and its subject set to a patient key."""
 
     def body(self, id: str, version: int, at: datetime) -> bytes: ...
 
     def entry(self, id: str, version: int, at: datetime) -> Entry: ...
+
+
+class Succession(Protocol):
+    """What a resource may become; implemented by the FHIR boundary."""
+
+    def check(self, type: str, before: bytes, after: bytes | None) -> None:
+        """Raise Unprocessable for a version that may not follow another; None is a deletion."""

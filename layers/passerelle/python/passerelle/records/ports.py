@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from passerelle.consents.visibility import Restriction
 from passerelle.records.model import ResourceKey, StoredVersion
 from passerelle.records.search import Entry
 
@@ -99,6 +100,15 @@ class RecordStore(Protocol):
 
         `type` narrows a collection's marks to one type: after the limit, so a page may be empty and not the last.
         """
+
+    def restrictions(self, patient: str) -> Mapping[ResourceKey, Restriction]:
+        """Of what is hidden from somebody in one patient's collection: from whom, now."""
+
+    def find_claim(self, type: str, token: str) -> str | None:
+        """The id of the resource that a blinded identifier belongs to."""
+
+    def find_carriers(self, type: str, token: str) -> Sequence[str]:
+        """The ids of all that carry a blinded identifier: whom it belongs to, and who uses it."""
 
     def guard_count(self, name: str) -> int:
         """How often a guard was committed."""

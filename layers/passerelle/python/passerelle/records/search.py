@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -41,6 +41,8 @@ SHORT = timedelta(days=1)
 _MINUTE = 12  # characters of a sort date
 _LOOKUP_CHARACTERS = 100  # of a text: sort keys of the store are short
 _LOOKUP_MINIMUM = 3
+_RANGE_LETTERS = 3
+MAX_RANGES = 10  # that one search reads side by side; of more values, most entries have one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -495,6 +497,10 @@ class Criterion:
     is_missing: bool = False
     reading: Reading | None = None
 
+    @property
+    def read(self) -> Reading:
+        return self.reading or Reading(names=(self.name,))
+
     def matches(self, entry: Entry) -> bool:
         return self.holds(self.reading.of(entry) if self.reading else entry.values.get(self.name, ()))
 
@@ -559,12 +565,45 @@ class Include:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Parameters with a range index: beside its place among all of its type, an entry stands under these values of its.
+
+    `names` are the parameters, the most selective first. Codes that are `common` have no range: most entries have them.
+    A token stands under its code, a name under its first letters, so that it is found however it is asked for.
+    """
+
+    names: tuple[str, ...] = ()
+    common: frozenset[str] = frozenset()
+
+    def of(self, entry: Entry, kind_of: Callable[[str], Kind]) -> tuple[str, ...]:
+        """The ranges that an entry stands in."""
+        found = (
+            self._range(name, value[:_RANGE_LETTERS] if value and kind == "string" else value)
+            for name in self.names
+            for kind in (kind_of(name),)
+            for value in (look_up(kind, each) for each in entry.values.get(name, ()))
+        )
+        return tuple(dict.fromkeys(each for each in found if each))
+
+    def asked(self, name: str, alternative: Alternative) -> str | None:
+        """The range that holds whatever an alternative of a criterion accepts; None if none does."""
+        value = alternative.lookup()
+        return self._range(name, value[:_RANGE_LETTERS] if value and isinstance(alternative, TextIs) else value)
+
+    def _range(self, name: str, value: str | None) -> str | None:
+        return f"{name}={value}" if value and value not in self.common else None
+
+
+NO_RANGES = Ranges()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """A search in one type: all criteria hold.
 
     An empty `sort` is newest first, by `sort_date`: the parameter that gives the type's entries their `sort_at`.
-    `ranged` is the parameter with a range index of its own; `lookups` are those with look-ups
-    (`fhir.index.lookups_of`), the most selective first.
+    `ranges` says how the entries of the type are kept under values of theirs; `lookups` are the parameters with
+    look-ups (`fhir.index.lookups_of`), the most selective first.
     """
 
     type: str
@@ -575,7 +614,7 @@ class Query:
     include: tuple[Include, ...] = ()
     revinclude: tuple[Include, ...] = ()
     sort_date: str | None = None
-    ranged: str | None = None
+    ranges: Ranges = NO_RANGES
     lookups: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -589,16 +628,25 @@ class Query:
         return self.is_by_sort_date and bool(self.sort) and not self.sort[0].descending
 
     def range_tokens(self) -> tuple[str, ...] | None:
-        """The `system|code` of every match, one at least, under the ranged parameter; None if they are not known."""
-        asked = [each for each in self.criteria if each.name == self.ranged and self.ranged and not each.modifier]
-        if len(asked) != 1 or asked[0].reading not in (None, Reading(names=(asked[0].name,))):
-            return None
-        tokens = [
-            f"{each.system}|{each.code}"
-            for each in asked[0].alternatives
-            if isinstance(each, TokenIs) and each.system is not None and each.code is not None
-        ]
-        return tuple(dict.fromkeys(tokens)) if len(tokens) == len(asked[0].alternatives) else None
+        """The ranges that every match stands in one of, by the most selective criterion; None if none selects."""
+        for name in self.ranges.names:
+            for criterion in self.criteria:
+                if criterion.modifier or criterion.read != Reading(names=(name,)):
+                    continue
+                found = [self.ranges.asked(name, alternative) for alternative in criterion.alternatives]
+                if all(found) and len(set(found)) <= MAX_RANGES:
+                    return tuple(dict.fromkeys(token for token in found if token))
+        return None
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether entries are passed over that lie in the range and between the dates that are read."""
+        ranged = self.range_tokens() is not None
+        return sum(each.name != self.sort_date and not self._is_common(each) for each in self.criteria) > ranged
+
+    def _is_common(self, criterion: Criterion) -> bool:
+        tokens = [each for each in criterion.alternatives if isinstance(each, TokenIs)]
+        return not criterion.modifier and any(each.code in self.ranges.common for each in tokens)
 
 
 def matches(entry: Entry, query: Query) -> bool:

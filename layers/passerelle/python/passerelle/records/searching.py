@@ -18,14 +18,17 @@ from passerelle.access import Request
 from passerelle.errors import Invalid, NotFound
 from passerelle.identifiers import Blinder
 from passerelle.patients.model import Person
+from passerelle.records.concealment import Hidden
 from passerelle.records.cursors import Cursors
-from passerelle.records.gate import Gate
+from passerelle.records.gate import Gate, Sight
 from passerelle.records.model import ResourceKey, StoredVersion, Subject
 from passerelle.records.ports import LONG, EntryPage, Indexed, RecordStore, Scan
 from passerelle.records.search import (
     BEGINNING,
+    Criterion,
     Include,
     Query,
+    TokenIs,
     lookup_of,
     matches,
     referring,
@@ -39,7 +42,8 @@ MAX_INCLUDED = 500
 MAX_DIGESTED = 100
 MAX_COMPARED = 20_000  # entries of the directory that one search reads
 _FIRST_READ = 60  # entries: what most records hold of a type, in a few read units
-_FIRST_READ_OF_RANGE = 12  # of one code
+_FIRST_READ_OF_RANGE = 12  # of one value
+_FIRST_READ_NARROWED = 175  # of which other criteria leave some
 _NEXT_READ = 500
 
 
@@ -57,6 +61,9 @@ class Page:
     patients: tuple[str, ...]
     included: tuple[StoredVersion, ...] = ()
 
+
+PRODUCER = "~producer"  # in the values of an entry: the organisation that published the resource
+PRODUCED = frozenset({"DocumentReference", "List"})
 
 _EMPTY = Page(versions=(), total=0, cursor=None, patients=())
 
@@ -78,13 +85,23 @@ class RecordSearch:
         self._in_parallel = in_parallel
 
     def search(
-        self, request: Request, query: Query, subject: Subject | None = None, *, cursor: str | None = None
+        self,
+        request: Request,
+        query: Query,
+        subject: Subject | None = None,
+        *,
+        cursor: str | None = None,
+        producer: str | None = None,
     ) -> Page:
         """One page of a person's resources of one type, of all source records; without `subject`, of a shared type.
+
+        With a `producer`, only of what that organisation published.
 
         An unknown or invisible person gives an empty page. Raises NotFound for a cursor that was not made for this
         caller and query, Invalid (`too-costly`) where too much would have to be read.
         """
+        if producer is not None:
+            query = replace(query, criteria=(*query.criteria, _by(producer)))
         purpose = repr((query, subject))
         start = self._cursors.read(request, purpose, cursor)
         if subject is None:
@@ -93,12 +110,18 @@ class RecordSearch:
         if patient is None:
             return _EMPTY
         scan = _scan(query, start)
-        # The first read of the named collection goes along with the look-up of the person.
-        person, *first = self._in_parallel(lambda: self._gate.find_person(patient), *self._reads(patient, query, scan))
-        if person is None or not self._gate.may_see(request, person):
+        # The first read of the named collection goes along with the look-up of the person, the others with the rest.
+        sight, first, more = self._gate.look(
+            request,
+            patient,
+            self._reads(patient, query, scan),
+            lambda person: [each for member in _others(person, patient) for each in self._reads(member, query, scan)],
+        )
+        if sight is None:
             return _EMPTY
-        found = self._record(query, scan, person, {patient: first})
-        return self._page(request, query, purpose, start, found, person)
+        members = [patient, *_others(sight.person, patient)]
+        found = self._streams(query, scan, sight, members, [*first, *more])
+        return self._page(request, query, purpose, start, found, sight)
 
     def everything(
         self,
@@ -117,13 +140,14 @@ class RecordSearch:
         purpose = f"everything {subject} {since}"
         start = self._cursors.read(request, purpose, cursor) or ["", None]
         patient = self._gate.patient_of(subject)
-        person = self._gate.find_person(patient) if patient else None
-        if person is None or not self._gate.may_see(request, person):
+        sight = self._gate.sight(request, patient) if patient else None
+        if sight is None:
             raise NotFound()
+        person = sight.person
         found: list[tuple[Indexed, list[Any]]] = []
         for member in sorted(each for each in person.members if each >= start[0]):
             after = start[1] if member == start[0] else None
-            for entry in self._collection(member, after):
+            for entry in sight.hidden.entries(self._collection(member, after)):
                 if is_wanted(entry.key.type) and (since is None or entry.at >= since):
                     found.append((entry, [member, entry.place]))
                     if len(found) > count:
@@ -131,7 +155,7 @@ class RecordSearch:
             if len(found) > count:
                 break
         page = [entry for entry, _ in found[:count]]
-        bodies = self._store.versions([(entry.key, entry.version) for entry in page])
+        bodies = self._bodies(page, sight)
         kept = _within_bounds(page, bodies)
         more = len(found) > len(kept)
         return Page(
@@ -149,23 +173,23 @@ class RecordSearch:
         person who is not there for the caller.
         """
         patient = self._gate.patient_of(subject)
-        person = self._gate.find_person(patient) if patient else None
-        if person is None or not self._gate.may_see(request, person):
+        sight = self._gate.sight(request, patient) if patient else None
+        if sight is None:
             raise NotFound()
-        read = self._in_parallel(*(lambda query=query: self._newest(query, person) for query in queries))
+        read = self._in_parallel(*(lambda query=query: self._newest(query, sight) for query in queries))
         kept = [hit for hits in read for hit in hits]
-        bodies = self._store.versions([(hit.key, hit.version) for hit in kept])
+        bodies = self._bodies(kept, sight)
         return Page(
             versions=tuple(bodies[hit.key, hit.version] for hit in kept),
             total=len(kept),
             cursor=None,
-            patients=person.members,
+            patients=sight.person.members,
             included=self._shared_targets(kept),
         )
 
-    def _newest(self, query: Query, person: Person) -> list[Indexed]:
+    def _newest(self, query: Query, sight: Sight) -> list[Indexed]:
         newest: dict[Any, Indexed] = {}
-        for hit in sorted(self.hits(query, person), key=_position, reverse=True):
+        for hit in sorted(self.hits(query, sight), key=_position, reverse=True):
             newest.setdefault(hit.entry.values.get("code") or hit.key, hit)
         return list(newest.values())[:MAX_DIGESTED]
 
@@ -183,15 +207,26 @@ class RecordSearch:
         wanted = dict.fromkeys(target for hit in page for target in targets_of(hit.entry, includes[hit.key.type]))
         return tuple(each for each in self._latest(self._keys(None, list(wanted))) if each.body is not None)
 
-    def hits(self, query: Query, person: Person | None) -> list[Indexed]:
-        """Every match of a condition: in a person's record that the caller may see, or in the directory."""
-        found = {each.key: each for each in self._all(query, person) if matches(each.entry, query)}
+    def hits(self, query: Query, sight: Sight | None) -> list[Indexed]:
+        """Every match of a condition: in what the caller sees of a record, or (None) in the directory."""
+        found = {each.key: each for each in self._all(query, sight) if matches(each.entry, query)}
         return list(found.values())
 
-    def _all(self, query: Query, person: Person | None) -> Iterator[Indexed]:
-        whole = Scan(between=sort_bounds(query))
-        found = self._record(query, whole, person, {}) if person else self._directory(query)
+    def _all(self, query: Query, sight: Sight | None) -> Iterator[Indexed]:
+        if sight is None:
+            return chain.from_iterable(self._directory(query).streams)
+        scan = Scan(between=sort_bounds(query))
+        reads = [each for member in sight.person.members for each in self._reads(member, query, scan)]
+        found = self._streams(query, scan, sight, sight.person.members, self._in_parallel(*reads))
         return chain.from_iterable(found.streams)
+
+    def _bodies(self, page: Sequence[Indexed], sight: Sight | None) -> dict[tuple[ResourceKey, int], StoredVersion]:
+        """The versions of hits as they are for the caller."""
+        stored = self._store.versions([(hit.key, hit.version) for hit in page])
+        if sight is None or not sight.hidden:
+            return stored
+        shown = {name: sight.hidden.version(each) for name, each in stored.items()}
+        return {name: each for name, each in shown.items() if each is not None}
 
     # --- reading entries ------------------------------------------------------------------------------------------
 
@@ -199,18 +234,34 @@ class RecordSearch:
         """The first read of every range of one collection that the query needs."""
         return [partial(self._store.entries, patient, query.type, each) for each in _ranges(query, scan)]
 
-    def _record(self, query: Query, scan: Scan, person: Person, read: Mapping[str, list[EntryPage]]) -> _Streams:
-        """The entries of every source record, each range a stream; `read` has first pages that are there already."""
-        ranges = _ranges(query, scan)
-        others = [member for member in person.members if member not in read]
-        reads = [each for member in others for each in self._reads(member, query, scan)]
-        more = iter(self._in_parallel(*reads)) if reads else iter(())
-        pages = {**read, **{member: [next(more) for _ in ranges] for member in others}}
-        first = [(member, *pair) for member in person.members for pair in zip(ranges, pages[member], strict=True)]
+    def _streams(
+        self, query: Query, scan: Scan, sight: Sight, members: Sequence[str], pages: Sequence[EntryPage]
+    ) -> _Streams:
+        """The entries of every source record, each range a stream; `pages` are the first reads of `members`."""
+        places = [(member, each) for member in members for each in _ranges(query, scan)]
+        first = [
+            (member, each, *self._visible(member, query.type, each, page, sight.hidden))
+            for (member, each), page in zip(places, pages, strict=True)
+        ]
+        streams = [self._rest(member, query.type, each, page) for member, each, page, _ in first]
         return _Streams(
-            streams=[self._rest(member, query.type, each, page) for member, each, page in first],
-            is_read=all(page.after is None for _, _, page in first),
+            streams=[iter(sight.hidden.entries(each)) for each in streams],
+            is_read=all(is_read for *_, is_read in first),
         )
+
+    def _visible(self, member: str, type: str, scan: Scan, page: EntryPage, hidden: Hidden) -> tuple[EntryPage, bool]:
+        """The first read of a range as it would be without what is hidden, and whether it is all there is.
+
+        What tells that a record goes on is the number of entries that the caller sees, never the others.
+        """
+        entries = tuple(hidden.entries(page.entries))
+        if scan.limit is None or len(entries) == len(page.entries):
+            return page, page.after is None
+        after = page.after
+        while after is not None and len(entries) < scan.limit:
+            more = self._store.entries(member, type, replace(scan, limit=_NEXT_READ, after=after))
+            entries, after = (*entries, *hidden.entries(more.entries)), more.after
+        return EntryPage(entries=entries, after=after), len(entries) < scan.limit
 
     def _rest(self, patient: str, type: str, scan: Scan, page: EntryPage) -> Iterator[Indexed]:
         yield from page.entries
@@ -244,17 +295,17 @@ class RecordSearch:
         purpose: str,
         start: Any,
         found: _Streams,
-        person: Person | None,
+        sight: Sight | None,
     ) -> Page:
         """`start` is what the cursor of the page before held: the position of its last hit."""
-        is_incremental = _is_incremental(query) and person is not None
+        is_incremental = _is_incremental(query) and sight is not None
         total: int | None
         if is_incremental:
             hits, total = _merged(found, query, start)
         else:
             hits, total = _sorted(found.streams, query, start)
         page = hits[: query.count]
-        bodies = self._store.versions([(hit.key, hit.version) for hit in page])
+        bodies = self._bodies(page, sight)
         kept = _within_bounds(page, bodies)
         more = None
         if kept and len(hits) > len(kept):
@@ -267,23 +318,30 @@ class RecordSearch:
             versions=tuple(bodies[hit.key, hit.version] for hit in kept),
             total=None if query.total == "none" else total,
             cursor=more,
-            patients=person.members if person else (),
-            included=self._included(query, person, kept) if kept else (),
+            patients=sight.person.members if sight else (),
+            included=self._included(query, sight, kept) if kept else (),
         )
 
     # --- what matches refer to, and what refers to them -----------------------------------------------------------
 
-    def _included(self, query: Query, person: Person | None, page: Sequence[Indexed]) -> tuple[StoredVersion, ...]:
+    def _included(self, query: Query, sight: Sight | None, page: Sequence[Indexed]) -> tuple[StoredVersion, ...]:
         on_page = {hit.key.reference for hit in page}
         wanted = dict.fromkeys(
             target for include in query.include for hit in page for target in _followed(hit, include)
         )
-        keys = self._keys(person, list(wanted))
+        hidden = sight.hidden if sight else None
+        keys = [
+            key
+            for key in self._keys(sight.person if sight else None, list(wanted))
+            if hidden is None or key.reference not in hidden.references
+        ]
         if len(keys) > MAX_INCLUDED:
             raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
         found = self._latest(keys)
         for include in query.revinclude:
-            found += self._referring(include, person, on_page)
+            found += self._referring(include, sight, on_page)
+        if hidden:
+            found = [shown for each in found if (shown := hidden.version(each)) is not None]
         if len(found) > MAX_INCLUDED:
             raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
         unique = {each.key: each for each in found if each.reference not in on_page and each.body is not None}
@@ -307,16 +365,32 @@ class RecordSearch:
         read = self._in_parallel(*(partial(self._store.find_latest, key) for key in keys))
         return [each for each in read if each is not None]
 
-    def _referring(self, include: Include, person: Person | None, references: set[str]) -> list[StoredVersion]:
-        hits = self.hits(referring(include, references), person)
+    def _referring(self, include: Include, sight: Sight | None, references: set[str]) -> list[StoredVersion]:
+        hits = self.hits(referring(include, references), sight)
         if len(hits) > MAX_INCLUDED:
             raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
         return list(self._store.versions([(hit.key, hit.version) for hit in hits]).values())
 
 
+def _by(producer: str) -> Criterion:
+    return Criterion(name=PRODUCER, alternatives=(TokenIs(system="", code=producer),))
+
+
+def _others(person: Person, patient: str) -> list[str]:
+    return [member for member in person.members if member != patient]
+
+
 def _is_incremental(query: Query) -> bool:
     """Whether entries come in the order asked for, so that a page needs no more than itself."""
     return query.is_by_sort_date and query.total != "accurate" and query.count > 0
+
+
+def _first_read(query: Query) -> int:
+    """How many entries of each range are read at once: more, where many of them will not match."""
+    tokens = query.range_tokens()
+    if query.is_narrowed:
+        return _FIRST_READ_NARROWED // len(tokens or (None,))
+    return _FIRST_READ_OF_RANGE if tokens else _FIRST_READ
 
 
 def _scan(query: Query, start: Any) -> Scan:
@@ -327,7 +401,7 @@ def _scan(query: Query, start: Any) -> Scan:
     return Scan(
         between=sort_bounds(query),
         ascending=query.ascending,
-        limit=max(query.count + 1, _FIRST_READ_OF_RANGE if query.range_tokens() else _FIRST_READ),
+        limit=max(query.count + 1, _first_read(query)),
         after=None if is_counted else "#".join(start[:2]),
     )
 

@@ -9,12 +9,13 @@ Every command is planned, then committed: a Plan is what would change, so that a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
+from passerelle.consents.visibility import Restriction
 from passerelle.errors import Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder, new_resource_id, new_ulid
@@ -30,13 +31,15 @@ from passerelle.records.model import (
     ResourceKey,
     StoredVersion,
     Subject,
+    Succession,
 )
 from passerelle.records.ports import RecordStore
-from passerelle.records.search import TokenIs
-from passerelle.records.searching import RecordSearch
+from passerelle.records.search import Entry, TokenIs
+from passerelle.records.searching import PRODUCED, PRODUCER, RecordSearch
 
 _RACES = 32  # attempts of a command that others overtake: some seconds
-Revise = Callable[[bytes], Draft]
+_UNKNOWN = "the resource speaks of a document that is not known"
+Revise = Callable[[StoredVersion], Draft | None]  # None: nothing is to change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +71,28 @@ class Written:
 class Target:
     """What a command is about: `current` is the version that is there, deletions included, None for a new resource.
 
-    `guards` are those under which a condition stays true until the commit.
+    It is what the caller sees; `whole` is the version where it holds more. `guards` are those under which a condition
+    stays true until the commit.
     """
 
     key: ResourceKey
     current: StoredVersion | None
     person: Person | None
     guards: tuple[Guard, ...] = ()
+    whole: StoredVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a command would change. `version` is None where nothing does."""
+    """What a command would change. `version` is None where nothing does.
+
+    `mentioned` are the documents that it speaks of and the version before did not.
+    """
 
     written: Written
     version: RecordVersion | None = None
     guards: tuple[Guard, ...] = ()
+    mentioned: tuple[ResourceKey, ...] = ()
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -94,7 +103,7 @@ class Plan:
 class _Looked:
     """What a condition found."""
 
-    found: StoredVersion | None
+    target: Target | None
     person: Person | None
     guards: tuple[Guard, ...]
 
@@ -113,6 +122,7 @@ class RecordService:
         search: RecordSearch,
         journal: Journal,
         blinder: Blinder,
+        succession: Succession,
         in_parallel: Callable[..., tuple[Any, ...]],
         pause: Callable[[int], None],
     ) -> None:
@@ -121,6 +131,7 @@ class RecordService:
         self._search = search
         self._journal = journal
         self._blinder = blinder
+        self._succession = succession
         self._in_parallel = in_parallel
         self._pause = pause
 
@@ -139,6 +150,10 @@ class RecordService:
         """Whether there is such a resource for the caller."""
         found, _ = self._find(request, self._key(type, id))
         return found is not None and found.body is not None
+
+    def claimed(self, type: str, token: str) -> str | None:
+        """The id that a blinded identifier belongs to, whoever may see it: ask for the resource before telling."""
+        return self._store.find_claim(type, token)
 
     def read_version(self, request: Request, type: str, id: str, version: int) -> StoredVersion:
         """One version; raises NotFound, or Gone if that version is a deletion."""
@@ -160,27 +175,44 @@ class RecordService:
         fetch: Callable[[ResourceKey], StoredVersion | None] | None = None,
     ) -> tuple[StoredVersion | None, Person | None]:
         """A version, by default the current one, if it exists for this caller, and the person whose record it is in."""
-        if key is None:
-            return None, None
-        person, found = self._in_parallel(
-            lambda: self._gate.find_person(key.patient) if key.patient else None,
-            lambda: (fetch or self._store.find_latest)(key),
-        )
-        if key.patient and not self._gate.may_see(request, person):
-            return None, None
-        return found, person
+        target = self._target(request, key, fetch or self._store.find_latest)
+        return (target.current, target.person) if target else (None, None)
 
-    def written_body(self, written: Written) -> bytes | None:
-        """The version that a command just made, as stored."""
+    def _target(
+        self, request: Request, key: ResourceKey | None, fetch: Callable[[ResourceKey], StoredVersion | None]
+    ) -> Target | None:
+        """A version as it exists for this caller, and the whole of it where that is more."""
+        if key is None:
+            return None
+        if key.patient is None:
+            found = fetch(key)
+            return Target(key=found.key, current=found, person=None) if found else None
+        sight, found = self._gate.glance(request, key.patient, lambda: fetch(key))
+        shown = self._gate.shown(sight, found) if sight is not None and found is not None else None
+        if sight is None or found is None or shown is None:
+            return None
+        return Target(key=found.key, current=shown, person=sight.person, whole=_whole(found, shown))
+
+    def written_body(self, request: Request, written: Written) -> bytes | None:
+        """The version that a command just made, as far as it is there for the caller."""
         if written.body is not None:
             return written.body
-        found = self._store.find_version(written.key, written.version)
+        found, _ = self._find(request, written.key, lambda key: self._store.find_version(key, written.version))
         return found.body if found else None
 
-    def bodies(self, versions: Sequence[tuple[ResourceKey, int]]) -> dict[ResourceKey, bytes]:
-        """Versions that a command just made or found, as stored; nothing for a deletion."""
+    def bodies(self, request: Request, versions: Sequence[tuple[ResourceKey, int]]) -> dict[ResourceKey, bytes]:
+        """Versions that a command just made or found, as far as they are there for the caller."""
         stored = self._store.versions(versions)
-        return {key: found.body for (key, _), found in stored.items() if found.body is not None}
+        sights = {
+            patient: self._gate.sight(request, patient) for patient in {key.patient for key, _ in stored} if patient
+        }
+        found: dict[ResourceKey, bytes] = {}
+        for (key, _), version in stored.items():
+            sight = sights.get(key.patient or "")
+            shown = version if key.patient is None else sight.hidden.version(version) if sight else None
+            if shown is not None and shown.body is not None:
+                found[key] = shown.body
+        return found
 
     # --- commands -------------------------------------------------------------------------------------------------
 
@@ -263,6 +295,7 @@ class RecordService:
 
     def _commit(self, request: Request, plan: Plan) -> Written:
         written = plan.written
+        self.check_mentioned(request, plan)
         touched = Touched.of([written.patient] if written.patient else [], [written.reference])
         versions = [plan.version] if plan.version else []
         self._journal.commit(
@@ -298,8 +331,8 @@ class RecordService:
         guards: tuple[Guard, ...] = ()
         if condition is not None:
             looked = self._look(request, draft.type, condition, person, deleted)
-            if looked.found is not None:
-                return Target(key=looked.found.key, current=looked.found, person=looked.person)
+            if looked.target is not None:
+                return looked.target
             guards = looked.guards
         key = ResourceKey(type=draft.type, id=new_resource_id(patient, request.at), patient=patient)
         return Target(key=key, current=None, person=person, guards=guards)
@@ -307,9 +340,9 @@ class RecordService:
     def named(self, request: Request, draft: Draft, id: str, *, owner: tuple[str, Person] | None = None) -> Target:
         """What a PUT on an id is about; a client may choose one that does not look like the exchange's own."""
         key = self._key(draft.type, id)
-        current, person = self._find(request, key)
-        if current is not None:
-            return Target(key=current.key, current=current, person=person)
+        found = self._target(request, key, self._store.find_latest)
+        if found is not None:
+            return found
         if ResourceKey.of(draft.type, id) is not None or (key is not None and key.patient is not None):
             raise NotFound()
         if owner is None and not draft.is_shared:
@@ -319,17 +352,17 @@ class RecordService:
 
     def existing(self, request: Request, type: str, id: str) -> Target:
         """A resource by its id; raises NotFound."""
-        current, person = self._find(request, self._key(type, id))
-        if current is None:
+        target = self._target(request, self._key(type, id), self._store.find_latest)
+        if target is None:
             raise NotFound()
-        return Target(key=current.key, current=current, person=person)
+        return target
 
     def matching(self, request: Request, type: str, condition: Condition) -> Target:
         """The one resource that a condition finds; raises NotFound for none, Stale for several."""
         looked = self._look(request, type, condition, None)
-        if looked.found is None:
+        if looked.target is None:
             raise NotFound()
-        return Target(key=looked.found.key, current=looked.found, person=looked.person)
+        return looked.target
 
     # --- plans: what a command would change -----------------------------------------------------------------------
 
@@ -356,7 +389,10 @@ class RecordService:
         if target.current is None or target.current.body is None:
             raise Gone()
         _check_writable(target, if_match)
-        return self.plan_update(request, revise(target.current.body), target, if_match=if_match)
+        draft = revise(target.current)
+        if draft is None:
+            return Plan(written=_unchanged(target.current))
+        return self.plan_update(request, draft, target, if_match=if_match)
 
     def plan_delete(self, request: Request, target: Target, *, if_match: int | None) -> Plan:
         current = target.current
@@ -365,6 +401,7 @@ class RecordService:
         if current.body is None:
             return Plan(written=_unchanged(current))
         _check_writable(target, if_match)
+        self._succession.check(current.type, current.body, None)
         change = RecordVersion(
             key=current.key,
             version=current.version + 1,
@@ -372,6 +409,9 @@ class RecordService:
             body=None,
             entry=None,
             previous=current.placement,
+            producer=current.producer,
+            restriction=current.restriction,
+            was_restricted=current.restriction is not None,
         )
         return Plan(written=_written(change, is_new=False), version=change)
 
@@ -379,17 +419,55 @@ class RecordService:
         key, current = target.key, target.current
         if current is None and key.patient is not None:
             draft = draft.resolved({}, subject=key.patient)
+        shown = draft
+        if target.whole is not None and target.whole.body is not None and current is not None:
+            # What the caller does not see of it stays, and is not in the answer.
+            draft = draft.keeping(target.whole.body, current.body or b"{}")
         version = current.version + 1 if current else 1
+        producer = current.producer if current else request.caller.organisation
         change = RecordVersion(
             key=key,
             version=version,
             at=request.at,
             body=draft.body(key.id, version, request.at),
-            entry=draft.entry(key.id, version, request.at),
+            entry=None if draft.is_withdrawn else _produced(draft.entry(key.id, version, request.at), key, producer),
             previous=current.placement if current else None,
+            producer=producer if key.patient else None,
+            restriction=_restriction(draft, producer),
+            was_restricted=current is not None and current.restriction is not None,
         )
-        is_new = current is None or current.body is None
-        return Plan(written=_written(change, is_new=is_new), version=change, guards=target.guards)
+        written = _written(change, is_new=current is None or current.body is None)
+        if shown is not draft:
+            written = replace(written, body=shown.body(key.id, version, request.at))
+        before = current.body if current is not None else None
+        if before is not None and written.body is not None:
+            self._succession.check(key.type, before, written.body)
+        mentioned = self._mentioned(before, written.body or b"", target.person)
+        return Plan(written=written, version=change, guards=target.guards, mentioned=mentioned)
+
+    def _mentioned(self, before: bytes | None, after: bytes, person: Person | None) -> tuple[ResourceKey, ...]:
+        known = self._gate.mentioned(before) if before else ()
+        new = (each for each in self._gate.mentioned(after) if each not in known)
+        keys = [key for each in new if (key := ResourceKey.of(*each.split("/"))) is not None]
+        if person is not None and any(key.patient not in person.members for key in keys):
+            raise Unprocessable(_UNKNOWN, code="not-found")
+        return tuple(keys)
+
+    def check_mentioned(self, request: Request, plan: Plan, *, beside: Collection[str] = ()) -> None:
+        """Raise Unprocessable (`not-found`) unless each document that a plan brings up exists for the caller.
+
+        Whoever writes about a document would else see whether it is hidden: what speaks of one is hidden with it.
+        `beside` are ids of what is known to be there.
+        """
+        keys = [key for key in plan.mentioned if key.id not in beside]
+        if keys and not all(self._in_parallel(*(lambda key=key: self._is_there(request, key) for key in keys))):
+            raise Unprocessable(_UNKNOWN, code="not-found")
+
+    def _is_there(self, request: Request, key: ResourceKey) -> bool:
+        """The document itself, the document whose content it is, or a Binary of its own."""
+        return self.exists(request, "DocumentReference", key.id) or (
+            key.type == "Binary" and self.exists(request, "Binary", key.id)
+        )
 
     # --- conditions -----------------------------------------------------------------------------------------------
 
@@ -408,23 +486,32 @@ class RecordService:
         if not condition.is_shared:
             person = self._asked(request, condition, person)
             if person is None:
-                return _Looked(found=None, person=None, guards=())
+                return _Looked(target=None, person=None, guards=())
         names = self._guards(condition, person)
-        guards = tuple(Guard(name=name, count=self._store.guard_count(name)) for name in names)
-        hits = [hit for hit in self._search.hits(condition.query, person) if hit.key not in deleted]
+        sight, *counts = self._in_parallel(
+            lambda: self._gate.over(request, person) if person else None,
+            *(lambda name=name: self._store.guard_count(name) for name in names),
+        )
+        guards = tuple(Guard(name=name, count=count) for name, count in zip(names, counts, strict=True))
+        hits = [hit for hit in self._search.hits(condition.query, sight) if hit.key not in deleted]
         if len(hits) > 1:
             raise Stale("several resources match", code="multiple-matches")
         found = self._store.find_latest(hits[0].key) if hits else None
         if hits and (found is None or found.version != hits[0].version):
             raise Overtaken()  # what the search found is not what is there: it may not match any more
-        return _Looked(found=found, person=person, guards=guards)
+        shown = sight.hidden.version(found) if sight and found else found
+        if hits and shown is None:
+            raise Overtaken()  # it has become hidden meanwhile
+        target = Target(key=shown.key, current=shown, person=person, whole=_whole(found, shown)) if shown else None
+        return _Looked(target=target, person=person, guards=guards)
 
     def found(self, request: Request, condition: Condition, person: Person | None) -> list[ResourceKey]:
         """What a conditional reference in the record of `person` finds: there, or among what is shared."""
         if condition.is_shared:
             return [hit.key for hit in self._search.hits(condition.query, None)]
         person = self._asked(request, condition, person)
-        return [hit.key for hit in self._search.hits(condition.query, person)] if person else []
+        sight = self._gate.over(request, person) if person else None
+        return [hit.key for hit in self._search.hits(condition.query, sight)] if sight else []
 
     def _asked(self, request: Request, condition: Condition, person: Person | None) -> Person | None:
         """In whose record a condition is asked; raises Unprocessable if it is about another person than `person`."""
@@ -453,6 +540,23 @@ class RecordService:
         )
         about = f"{query.type} {person.key if person else ''}"
         return [self._blinder.blind("guard", f"{about} {each}") for each in identifiers or [repr(query.criteria)]]
+
+
+def _whole(found: StoredVersion | None, shown: StoredVersion) -> StoredVersion | None:
+    return found if found is not None and found.body != shown.body else None
+
+
+def _restriction(draft: Draft, producer: str | None) -> Restriction | None:
+    if not (draft.labels or draft.is_withdrawn):
+        return None
+    return Restriction(labels=draft.labels, producer=producer, is_withdrawn=draft.is_withdrawn)
+
+
+def _produced(entry: Entry, key: ResourceKey, producer: str | None) -> Entry:
+    """Documents are also found by who published them."""
+    if key.type not in PRODUCED or producer is None:
+        return entry
+    return replace(entry, values={**entry.values, PRODUCER: (f"|{producer}",)})
 
 
 def _check_writable(target: Target, if_match: int | None) -> None:
