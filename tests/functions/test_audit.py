@@ -141,9 +141,9 @@ def test_a_professional_sees_the_own_actions() -> None:
     other = record_of(patient, "practice")
     assert ids(searched(patient, **HOSPITAL)[1]) == [own.id]
     assert called(f"/fhir/AuditEvent/{own.id}", **HOSPITAL)[0] == 200
-    assert called(f"/fhir/AuditEvent/{other.id}", **HOSPITAL) == called(
-        f"/fhir/AuditEvent/{record_of(new_patient_key()).id[:-1]}x", **HOSPITAL
-    )
+    kept = record_of(new_patient_key()).id
+    unknown = kept[:-1] + ("y" if kept.endswith("x") else "x")
+    assert called(f"/fhir/AuditEvent/{other.id}", **HOSPITAL) == called(f"/fhir/AuditEvent/{unknown}", **HOSPITAL)
 
 
 def test_a_patient_sees_the_own_record_whichever_source_holds_it(person: tuple[str, str]) -> None:

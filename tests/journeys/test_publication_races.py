@@ -18,7 +18,7 @@ from passerelle.patients.identity import nir_key
 from tests import contents, documents, sources, submitting, wholeness
 from tests.stack_process import Running, at_once
 
-ROUNDS = 20
+ROUNDS = 5
 DOMAIN = "urn:oid:2.999.1"
 PATCH = {"Content-Type": "application/json-patch+json"}
 
@@ -192,7 +192,7 @@ def test_publish_and_close(vault: Vault) -> None:
 def test_archive_while_a_large_submission_replaces(vault: Vault) -> None:
     """The one that is second is made over what the first left; nobody is told to come again later."""
     subject, count = vault.person(), 12
-    for number in range(6):
+    for number in range(ROUNDS):
         place = vault.publish(subject)
         texts = [b"<d>%d</d>" % n for n in range(count)]
         bundle = submitting.submission(subject, contents=texts)
