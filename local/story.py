@@ -282,9 +282,10 @@ class Story:
         self._call("and no second time", "patient-1", "POST", url, (404,), accept="*/*", token="")
         withdrawn = samples.patch(("replace", "/status", "entered-in-error"))
         self._call("the laboratory withdraws its result (TD3.3c)", "laboratory", "PATCH", result, (200,), withdrawn)
-        changes = self._call("what changed (delta)", "practice", "GET", f"Patient/{patient}/$changes", (200,))
+        asked = f"Patient/{patient}/$changes?_type=DocumentReference&_count=200"
+        changes = self._call("what changed (delta)", "practice", "GET", asked, (200,))
         deleted = [each["request"]["url"] for each in changes.json()["entry"] if each["request"]["method"] == "DELETE"]
-        self._must(deleted == [result], "a copy of the record drops what was withdrawn")
+        self._must(result in deleted, "a copy of the record drops what was withdrawn")
 
     def _results(self, patient: str) -> None:
         self._chapter = "7. A laboratory sends results, the practice searches them"

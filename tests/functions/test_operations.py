@@ -64,7 +64,7 @@ def record(exchange: Exchange, hospital: Client) -> dict[str, str]:
             "clinicalStatus": {
                 "coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]
             },
-            "code": {"coding": [{"system": "http://snomed.info/sct", "code": f"1959{key[0]}", "display": "Asthme"}]},
+            "code": {"coding": [{"system": "http://snomed.info/sct", "code": f"1959{name}", "display": "Asthme"}]},
             "subject": {"reference": f"Patient/{key}"},
         }
         made[name] = created(hospital, content)

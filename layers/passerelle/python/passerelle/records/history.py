@@ -228,32 +228,43 @@ class RecordHistory:
     def _about(
         self, sight: Sight, page: Sequence[StoredVersion], given: str, is_wanted: Callable[[str], bool]
     ) -> list[StoredVersion]:
-        """What speaks of documents whose visibility changed: it is there again, or no longer, or with less in it."""
-        changed = [each for each in page if each.key.type == "DocumentReference" and self._was_relabelled(each)]
-        told = {each.key for each in page}
-        found: list[StoredVersion] = []
-        for member in sight.person.members if changed else ():
-            for entry in self._collection(member):
-                about = {each.reference for each in changed}.intersection(entry.entry.values.get(ABOUT, ()))
-                if not about or entry.key in told or not is_wanted(entry.key.type):
-                    continue
-                stored = self._store.find_latest(entry.key)
-                if stored is None:
-                    continue
-                shown = sight.hidden.version(stored)
-                before = sight.hidden
-                for reference in about:
-                    before = before.but(reference)
-                if shown is not None:
-                    found.append(shown)
-                elif _moment(stored.at) <= given and before.version(stored) is not None:
-                    found.append(replace(stored, body=None))
-        return found
+        """What speaks of documents whose visibility changed: it is there again, or no longer, or with less in it.
 
-    def _was_relabelled(self, document: StoredVersion) -> bool:
-        """Whether other callers see it since this version than before it."""
-        before = self._store.find_version(document.key, document.version - 1) if document.version > 1 else None
-        return before is not None and before.restriction != document.restriction
+        Nothing, for who is given the record for the first time: as it is now.
+        """
+        changed = {each.reference for each in self._relabelled(page)} if given else set()
+        if not changed:
+            return []
+        told = {each.key for each in page}
+        found = {
+            (entry.key, entry.version): about
+            for member in sight.person.members
+            for entry in self._collection(member)
+            if (about := changed.intersection(entry.entry.values.get(ABOUT, ())))
+            and entry.key not in told
+            and is_wanted(entry.key.type)
+        }
+        speaking: list[StoredVersion] = []
+        for name, stored in self._store.versions(list(found)).items():
+            shown = sight.hidden.version(stored)
+            before = sight.hidden
+            for reference in found[name]:
+                before = before.but(reference)
+            if shown is not None:
+                speaking.append(shown)
+            elif _moment(stored.at) <= given and before.version(stored) is not None:
+                speaking.append(replace(stored, body=None))
+        return speaking
+
+    def _relabelled(self, page: Sequence[StoredVersion]) -> list[StoredVersion]:
+        """Documents that other callers see since these versions than before them."""
+        revised = [each for each in page if each.key.type == "DocumentReference" and each.version > 1]
+        before = self._store.versions([(each.key, each.version - 1) for each in revised])
+        return [
+            each
+            for each in revised
+            if (former := before.get((each.key, each.version - 1))) and former.restriction != each.restriction
+        ]
 
     def _collection(self, member: str) -> Iterator[Indexed]:
         after = None
