@@ -24,7 +24,7 @@ from passerelle.records.ports import Indexed, Mark, RecordStore
 
 SETTLED = timedelta(seconds=60)  # no function runs for half of it, whatever the clocks of two machines differ by
 MAX_PAGE_BYTES = 4 * 1024 * 1024
-MAX_CHANGES_OF_HIDDEN = 200  # versions back that tell whether a hidden resource was given before
+_READ_BACK = 20  # versions of a hidden resource at a time
 _READ = 200
 
 
@@ -219,10 +219,13 @@ class RecordHistory:
 
         Whoever was never given it learns nothing.
         """
-        for earlier in self._store.history(stored.key, before=stored.version, limit=MAX_CHANGES_OF_HIDDEN):
-            if _moment(earlier.at) <= given:
-                was_given = earlier.body is not None and sight.view.shows(earlier.restriction)
-                return replace(stored, body=None) if was_given else None
+        before = stored.version
+        while versions := self._store.history(stored.key, before=before, limit=_READ_BACK):
+            for earlier in versions:
+                if _moment(earlier.at) <= given:
+                    was_given = earlier.body is not None and sight.view.shows(earlier.restriction)
+                    return replace(stored, body=None) if was_given else None
+            before = versions[-1].version
         return None
 
     def _about(
