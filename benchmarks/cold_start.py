@@ -26,14 +26,16 @@ HTTP_FUNCTIONS: Final = (
     "authorize",
     "directory",
     "documents",
+    "ledger",
     "links",
+    "login",
     "patients",
     "prescriptions",
     "records",
     "subscriptions",
     "token",
 )
-FUNCTIONS: Final = (*HTTP_FUNCTIONS, "relay", "dispatch", "deliver", "quarantine")
+FUNCTIONS: Final = (*HTTP_FUNCTIONS, "relay", "dispatch", "deliver", "quarantine", "append", "seal")
 SDK: Final = "boto3"  # the AWS SDK alone, for comparison
 _STATEMENTS: Final = {SDK: 'import boto3; boto3.client("dynamodb")'}
 _PROGRAM: Final = """
@@ -84,7 +86,7 @@ def _start(name: str, endpoint: str) -> Start:
         "DOCUMENTS_BUCKET": "documents",
         "EVENT_BUS": "events",
         "DELIVERIES_QUEUE_URL": f"{endpoint}/000000000000/deliveries.fifo",
-        "TOKEN_KEY_ID": "key",
+        "TOKEN_KEY_IDS": "key",
         "INDEX_SECRET_ARN": SECRET,
         "PUBLIC_URL": "",
         "RETENTION_DAYS": "0",
@@ -92,6 +94,14 @@ def _start(name: str, endpoint: str) -> Start:
         "DOCUMENT_OPTIONS": "relations folders",
         "UPLOADS_BUCKET": "uploads",
         "UPLOAD_MAX_BYTES": str(2**30),
+        "IMPLICIT_POLICY": "basic-normal",
+        "OPENID_PROVIDERS": "[]",
+        "HOME_COMMUNITY_ID": "",
+        "LEDGER_TABLE": "ledger",
+        "ANCHORS_BUCKET": "anchors",
+        "ANCHOR_KEY_ID": "key",
+        "SEALS_QUEUE_URL": f"{endpoint}/000000000000/seals.fifo",
+        "LEDGER_SHARDS": "16",
     }
     statement = _STATEMENTS.get(name, f"import functions.{name}.handler")
     finished = subprocess.run(  # noqa: S603 - a program of this module

@@ -42,9 +42,9 @@ class Alarms(Construct):
             metric = function.metric_errors(period=_PERIOD, statistic="Sum")
             self._alarm(f"{name.capitalize()}Errors", metric, 1, f"{name} failed or timed out")
 
-    def on_stream_age(self, relay: lambda_.Function) -> None:
-        metric = relay.metric("IteratorAge", period=_PERIOD, statistic="Maximum")
-        self._alarm("OutboxAge", metric, 5 * 60 * 1000, "events wait in the outbox for five minutes or more")
+    def on_stream_age(self, name: str, reader: lambda_.Function, waits: str) -> None:
+        metric = reader.metric("IteratorAge", period=_PERIOD, statistic="Maximum")
+        self._alarm(f"{name}Age", metric, 5 * 60 * 1000, f"{waits} for five minutes or more")
 
     def on_server_errors(self, api: cloudwatch.Metric) -> None:
         self._alarm("ServerErrors", api, 0.01, "one request in a hundred, or more, failed by our fault")

@@ -14,6 +14,7 @@ from aws_cdk import Aws, Duration, RemovalPolicy, Size
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as certificates
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from infra.findings import accept
@@ -31,6 +32,7 @@ METADATA: Final = f"{BASE}/metadata"
 # TLS 1.2 and 1.3, forward secrecy only. STRICT: the host of TLS and of HTTP must be the same.
 _TLS: Final = "SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"
 _ACCESS_MODE: Final = "STRICT"
+_MUTUAL_TLS: Final = "TLS_1_2"  # API Gateway has no client certificates under the newer policies
 
 # No path, query, address or user agent: `resourcePath` is the type at most; functions log the route (`api/app.py`).
 _ACCESS_LOG: Final = {
@@ -81,8 +83,11 @@ class Api(Construct):
         )
         self.rest.node.try_remove_child("Endpoint")  # an output of its own; ours is `Url`
         resource = cast(apigateway.CfnRestApi, self.rest.node.default_child)
-        resource.security_policy = _TLS
-        resource.endpoint_access_mode = _ACCESS_MODE
+        if settings.domain is None or settings.domain.trust_store is None:
+            resource.security_policy = _TLS
+            resource.endpoint_access_mode = _ACCESS_MODE
+        else:
+            resource.security_policy = _MUTUAL_TLS
         self._keep_execution_logs(settings, keys)
         self._respond()
         if settings.domain:
@@ -193,14 +198,24 @@ class Api(Construct):
             deployment.add_to_logical_id([response.kind, response.status, response.template, response.parameters])
 
     def _name(self, domain: Domain) -> None:
+        trust = domain.trust_store
         name = apigateway.DomainName(
             self,
             "Domain",
             domain_name=domain.name,
             certificate=certificates.Certificate.from_certificate_arn(self, "Certificate", domain.certificate_arn),
             endpoint_type=apigateway.EndpointType.REGIONAL,
-            security_policy=apigateway.SecurityPolicy.TLS13_1_2_PFS_PQ_2025_09,
-            endpoint_access_mode=apigateway.EndpointAccessMode.STRICT,
+            security_policy=(
+                apigateway.SecurityPolicy.TLS_1_2 if trust else apigateway.SecurityPolicy.TLS13_1_2_PFS_PQ_2025_09
+            ),
+            endpoint_access_mode=None if trust else apigateway.EndpointAccessMode.STRICT,
+            mtls=apigateway.MTLSConfig(
+                bucket=s3.Bucket.from_bucket_name(self, "TrustStore", trust.bucket),
+                key=trust.key,
+                version=trust.version,
+            )
+            if trust
+            else None,
         )
         name.add_base_path_mapping(self.rest, stage=self.rest.deployment_stage)
 
@@ -234,8 +249,8 @@ class Api(Construct):
 def _accept_public(method: apigateway.Method) -> None:
     accept(
         method,
-        "Public by its specification (FHIR, SMART App Launch, OAuth 2.0): how a client comes to a token; or a link "
-        "that is its own proof, by 256 random bits",
+        "Public by its specification (FHIR, SMART App Launch, OAuth 2.0): how a client comes to a token; a link "
+        "that is its own proof, by 256 random bits; or the verifiable log, which names nobody",
         "AwsSolutions-APIG4",
         "AwsSolutions-COG4",
     )

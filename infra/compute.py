@@ -14,7 +14,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.findings import accept, wildcard_below
-from infra.functions import FunctionSpec, Outbox, Queue, Resource
+from infra.functions import FunctionSpec, Outbox, Queue, Resource, Trail
 from infra.grants import Protected, allow
 from infra.keys import Keys
 from infra.layers import ARCHITECTURE, NOT_CODE, RUNTIME, Layers
@@ -22,6 +22,8 @@ from infra.logs import log_group
 from infra.paths import ROOT
 from infra.settings import StageSettings
 
+# The log is of what was recorded; that a record expires is no news.
+_TRAIL = {"eventName": ["INSERT"], "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "A#"}]}}}}
 # Outbox items have partitions of their own (aws/journal.py): no other item invokes the relay.
 _OUTBOX = {"eventName": ["INSERT"], "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "O#"}]}}}}
 
@@ -99,6 +101,25 @@ class Function(Construct):
             accept(self, "X-Ray has no resources to name", "AwsSolutions-IAM5[Resource::*]")
 
     def follow_outbox(self, trigger: Outbox, *, table: dynamodb.Table, keys: Keys, dead: sqs.Queue) -> None:
+        # A record given up is named in the dead-letter queue; its item stays in the outbox.
+        self._follow("Outbox", _OUTBOX, trigger.batch_size, table=table, keys=keys, dead=dead, max_retries=30)
+
+    def follow_trail(self, trigger: Trail, *, table: dynamodb.Table, keys: Keys, dead: sqs.Queue) -> None:
+        # Nothing is left out of the log while an outage lasts, but for what the stream is about to forget.
+        self._follow("Trail", _TRAIL, trigger.batch_size, table=table, keys=keys, dead=dead, max_retries=-1, hours=20)
+
+    def _follow(
+        self,
+        name: str,
+        pattern: Mapping[str, object],
+        batch_size: int,
+        *,
+        table: dynamodb.Table,
+        keys: Keys,
+        dead: sqs.Queue,
+        max_retries: int,
+        hours: int = 6,
+    ) -> None:
         stream = Protected(arn=cast(str, table.table_stream_arn), key=keys.data)
         allow(self.role, ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"), stream)
         reason = "Streams are listed by table, and the resource of that action is all of them"
@@ -107,17 +128,16 @@ class Function(Construct):
         allow(self.role, ("sqs:SendMessage",), Protected(arn=dead.queue_arn, key=keys.operations))
         lambda_.CfnEventSourceMapping(
             self,
-            "Outbox",
+            name,
             function_name=self.function.function_name,
             event_source_arn=table.table_stream_arn,
             starting_position="TRIM_HORIZON",
-            batch_size=trigger.batch_size,
-            filter_criteria={"filters": [{"pattern": json.dumps(_OUTBOX)}]},
+            batch_size=batch_size,
+            filter_criteria={"filters": [{"pattern": json.dumps(pattern)}]},
             bisect_batch_on_function_error=True,
             function_response_types=["ReportBatchItemFailures"],
-            # A record given up is named in the dead-letter queue; its item stays in the outbox.
-            maximum_retry_attempts=30,
-            maximum_record_age_in_seconds=6 * 3600,
+            maximum_retry_attempts=max_retries,
+            maximum_record_age_in_seconds=hours * 3600,
             destination_config={"onFailure": {"destination": dead.queue_arn}},
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Trigger
+from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Trail, Trigger
 from infra.routes import endpoints, fhir_routes
 from passerelle import errors
 from passerelle.api.routes import INTERACTIONS
@@ -109,6 +109,8 @@ def _started(trigger: Trigger) -> str:
             return "Runs before every request with a token."
         case Outbox():
             return f"Started by the outbox, {trigger.batch_size} items at most."
+        case Trail():
+            return f"Started by new audit records, {trigger.batch_size} at most."
         case _:
             return f"Started by the queue `{trigger.name}`, {trigger.batch_size} messages at most."
 

@@ -35,6 +35,7 @@ class DocumentVault(Construct):
             ],
             removal_policy=removal,
         )
+        self.logs = logs
         self.bucket = s3.Bucket(
             self,
             "Bucket",

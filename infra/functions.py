@@ -15,12 +15,18 @@ Resource = Literal[
     "patients",
     "operations",
     "audit",
+    "keys",
     "documents",
+    "documents-bucket",
     "uploads",
     "events-bus",
     "deliveries",
     "index-secret",
     "token-key",
+    "ledger",
+    "anchors",
+    "anchor-key",
+    "seals",
 ]
 
 
@@ -57,14 +63,21 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """The messages of a queue of `notifications.py`."""
+class Trail:
+    """The new records of the audit table's stream, in order per patient."""
 
-    name: Literal["events", "deliveries", "scans", "contents"]
     batch_size: int
 
 
-Trigger = Http | Authorizer | Outbox | Queue
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """The messages of a queue of `notifications.py`."""
+
+    name: Literal["events", "deliveries", "scans", "contents", "seals", "erasures"]
+    batch_size: int
+
+
+Trigger = Http | Authorizer | Outbox | Trail | Queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +100,7 @@ _RECORD = Grant(on="clinical", actions=(*_READ, *_WRITE))
 # Documents are published while the record is open.
 _PUBLICATION = Grant(on="clinical", actions=("dynamodb:ConditionCheckItem",))
 _PATIENTS = Grant(on="clinical", actions=_READ)
-_INDEX_READ = Grant(on="patients", actions=("dynamodb:GetItem", "dynamodb:Query"))
+_INDEX_READ = Grant(on="patients", actions=("dynamodb:Query",))
 _OWN_RECORD = Grant(on="patients", actions=("dynamodb:GetItem",))
 _INDEX = Grant(
     on="patients",
@@ -102,6 +115,8 @@ _INDEX = Grant(
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 # Who subscribed: whether the intended recipient of a submission can be told of it.
 _SUBSCRIBERS = Grant(on="operations", actions=("dynamodb:Query",))
+# The list of broken glasses.
+_EMERGENCIES = Grant(on="operations", actions=("dynamodb:Query",))
 # Bodies that are too large for an item, and documents.
 _OBJECTS = Grant(on="documents", actions=("s3:GetObject", "s3:PutObject"))
 # The lock of a new content; the period is that of its class.
@@ -113,6 +128,9 @@ _ADOPTION = (
     Grant(on="operations", actions=("dynamodb:UpdateItem",)),
 )
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
+# What is personal is sealed under the data key of its record; whoever writes a first version makes that key.
+_OPENS = Grant(on="keys", actions=("dynamodb:GetItem",))
+_SEALS = Grant(on="keys", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
 _INDEX_SECRET = Grant(on="index-secret", actions=("secretsmanager:GetSecretValue",))
 
 
@@ -134,8 +152,12 @@ FUNCTIONS: Final = (
         _RECORD,
         _INDEX,
         _ANSWERS,
+        _EMERGENCIES,
         _OBJECTS,
         _AUDIT,
+        Grant(on="audit", actions=("dynamodb:Query",)),  # the history of accesses
+        Grant(on="uploads", actions=("s3:GetObject", "s3:PutObject")),  # a record that is handed out
+        _SEALS,
         _INDEX_SECRET,
     ),
     _http(
@@ -153,6 +175,7 @@ FUNCTIONS: Final = (
         _OBJECTS,
         _RETENTION,
         _AUDIT,
+        _OPENS,
         _INDEX_SECRET,
     ),
     _http(
@@ -167,6 +190,7 @@ FUNCTIONS: Final = (
         _OBJECTS,
         _RETENTION,
         _AUDIT,
+        _SEALS,
         _INDEX_SECRET,
         trigger=Http(every_other_type=True),
         memory_mb=1769,  # one full CPU: transactions parse and validate every entry
@@ -176,19 +200,21 @@ FUNCTIONS: Final = (
         "Task: e-prescription operations, tasks of the record",
         _RECORD,
         _INDEX_READ,
+        Grant(on="patients", actions=("dynamodb:PutItem",)),  # a pharmacy that claims comes into care relation
         _ANSWERS,
         _OBJECTS,
         _AUDIT,
+        _OPENS,
         _INDEX_SECRET,
     ),
     _http(
         "directory",
         "organisations, professionals, places, services",
         _RECORD,
-        _OWN_RECORD,
         _ANSWERS,
         _OBJECTS,
         _AUDIT,
+        _OPENS,
         _INDEX_SECRET,
     ),
     _http(
@@ -197,6 +223,7 @@ FUNCTIONS: Final = (
         Grant(
             on="operations",
             actions=(
+                "dynamodb:BatchGetItem",
                 "dynamodb:DeleteItem",
                 "dynamodb:GetItem",
                 "dynamodb:PutItem",
@@ -205,6 +232,8 @@ FUNCTIONS: Final = (
             ),
         ),
         _PATIENTS,  # what its events are about may be hidden
+        _OPENS,
+        _INDEX_SECRET,
         _LARGE_BODIES,
         Grant(on="deliveries", actions=("sqs:SendMessage",)),
         _AUDIT,
@@ -212,17 +241,34 @@ FUNCTIONS: Final = (
     _http(
         "audit",
         "AuditEvent: search, read",
-        Grant(on="audit", actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query")),
+        Grant(on="audit", actions=(*_READ, "dynamodb:PutItem")),
+        # Proofs that an event was logged.
+        Grant(on="ledger", actions=("dynamodb:Query",)),
+        Grant(on="anchors", actions=("s3:GetObject",)),
         # What is hidden from a patient is in no log that the patient reads.
         Grant(on="clinical", actions=("dynamodb:GetItem", "dynamodb:Query")),
         _OWN_RECORD,
+        _ANSWERS,  # of deposits
+        _OPENS,
         _INDEX_SECRET,
     ),
     _http(
         "token",
-        "OAuth 2.0 token endpoint, keys, SMART configuration",
+        "OAuth 2.0: tokens, revocation, introspection, keys, metadata",
         _ANSWERS,
+        Grant(on="operations", actions=("dynamodb:BatchGetItem", "dynamodb:UpdateItem")),
         Grant(on="token-key", actions=("kms:GetPublicKey", "kms:Sign")),
+        _AUDIT,
+        _INDEX_SECRET,  # what is personal in the access log is sealed under a key of it
+        trigger=Http(public=True),
+        memory_mb=512,
+    ),
+    _http(
+        "login",
+        "where people log in: to their OpenID provider, and back with a code",
+        Grant(on="operations", actions=("dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem")),
+        _AUDIT,
+        _INDEX_SECRET,
         trigger=Http(public=True),
         memory_mb=512,
     ),
@@ -230,10 +276,10 @@ FUNCTIONS: Final = (
         "links",
         "temporary links: what somebody outside the network opens",
         Grant(on="clinical", actions=(*_READ, "dynamodb:UpdateItem")),
-        _OWN_RECORD,
-        Grant(on="operations", actions=("dynamodb:GetItem",)),
+        Grant(on="operations", actions=("dynamodb:BatchGetItem",)),
         _LARGE_BODIES,
         _AUDIT,
+        _OPENS,
         _INDEX_SECRET,
         trigger=Http(public=True),
     ),
@@ -245,8 +291,9 @@ FUNCTIONS: Final = (
         timeout_seconds=10,
         grants=(
             Grant(on="token-key", actions=("kms:GetPublicKey",)),
-            Grant(on="operations", actions=("dynamodb:GetItem",)),
+            Grant(on="operations", actions=("dynamodb:BatchGetItem",)),
             _AUDIT,
+            _INDEX_SECRET,
         ),
     ),
     FunctionSpec(
@@ -266,9 +313,11 @@ FUNCTIONS: Final = (
         grants=(
             Grant(
                 on="operations",
-                actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"),
+                actions=(*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"),
             ),
             _PATIENTS,  # for subscriptions to the patient feed
+            _OPENS,
+            _INDEX_SECRET,
             _LARGE_BODIES,
             Grant(on="deliveries", actions=("sqs:SendMessage",)),
         ),
@@ -282,6 +331,8 @@ FUNCTIONS: Final = (
         grants=(
             Grant(on="clinical", actions=(*_READ, "dynamodb:PutItem")),
             _LARGE_BODIES,
+            _OPENS,
+            _INDEX_SECRET,
             _AUDIT,
         ),
     ),
@@ -292,11 +343,52 @@ FUNCTIONS: Final = (
         memory_mb=512,
         timeout_seconds=30,
         grants=(
-            Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")),
+            Grant(on="operations", actions=(*_READ, "dynamodb:UpdateItem")),
             _PATIENTS,  # for subscriptions to the patient feed
+            _OPENS,
+            _INDEX_SECRET,
             _LARGE_BODIES,
             _AUDIT,
             Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility",)),
+        ),
+    ),
+    _http(
+        "ledger",
+        "the verifiable log: anchors, keys, proofs that it only grew",
+        Grant(on="ledger", actions=("dynamodb:GetItem", "dynamodb:Query")),
+        Grant(on="anchors", actions=("s3:GetObject",)),
+        trigger=Http(public=True),
+        memory_mb=512,
+    ),
+    FunctionSpec(
+        name="append",
+        purpose="puts new audit records into the verifiable log",
+        trigger=Trail(batch_size=1_000),
+        memory_mb=1024,
+        timeout_seconds=60,
+        grants=(
+            Grant(on="ledger", actions=("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query")),
+            Grant(on="seals", actions=("sqs:SendMessage",)),
+        ),
+    ),
+    FunctionSpec(
+        name="catalogue",
+        purpose="keeps the access log findable by who acted, and by when",
+        trigger=Trail(batch_size=100),
+        memory_mb=512,
+        timeout_seconds=60,
+        grants=(_AUDIT, _INDEX_SECRET),
+    ),
+    FunctionSpec(
+        name="seal",
+        purpose="signs what was appended to the verifiable log within a minute",
+        trigger=Queue(name="seals", batch_size=1),
+        memory_mb=512,
+        timeout_seconds=60,
+        grants=(
+            Grant(on="ledger", actions=("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")),
+            Grant(on="anchors", actions=("s3:GetObject", "s3:PutObject")),
+            Grant(on="anchor-key", actions=("kms:GetPublicKey", "kms:Sign")),
         ),
     ),
     FunctionSpec(
@@ -307,7 +399,29 @@ FUNCTIONS: Final = (
         timeout_seconds=30,
         grants=(
             Grant(on="clinical", actions=_READ),
+            _OPENS,
+            _INDEX_SECRET,
             Grant(on="documents", actions=("s3:DeleteObject",)),
+        ),
+    ),
+    FunctionSpec(
+        name="erase",
+        purpose="makes what is known of an erased person unreadable",
+        trigger=Queue(name="erasures", batch_size=1),
+        memory_mb=512,
+        timeout_seconds=120,
+        grants=(
+            Grant(on="clinical", actions=(*_READ, "dynamodb:PutItem")),
+            _INDEX,
+            _AUDIT,
+            # The only one that changes a key, and that deletes what is locked.
+            Grant(on="keys", actions=("dynamodb:GetItem", "dynamodb:UpdateItem")),
+            Grant(
+                on="documents",
+                actions=("s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:GetObject"),
+            ),
+            Grant(on="documents-bucket", actions=("s3:ListBucketVersions",)),
+            _INDEX_SECRET,
         ),
     ),
 )

@@ -29,7 +29,9 @@ _KEY_USE = {
     "dynamodb:DeleteItem": (*_USE, *_WRITE),
     "dynamodb:PutItem": (*_USE, *_WRITE),
     "dynamodb:UpdateItem": (*_USE, *_WRITE),
+    "s3:BypassGovernanceRetention": (),
     "s3:DeleteObject": (),
+    "s3:DeleteObjectVersion": (),
     "s3:GetObject": ("kms:Decrypt",),
     "s3:ListMultipartUploadParts": (),
     "s3:PutObject": ("kms:Decrypt", "kms:GenerateDataKey"),
@@ -45,9 +47,13 @@ _KEY_USE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protected:
-    """A resource and the customer key its service encrypts it with; no key where the caller needs none."""
+    """A resource and the customer key its service encrypts it with; no key where the caller needs none.
+
+    `also` are resources of the same use: the keys of access tokens, while one replaces another.
+    """
 
     arn: str
+    also: tuple[str, ...] = ()
     key: kms.IKey | None = None
     accepted: tuple[str, str] | None = None  # the reason for a wildcard in the ARN, and cdk-nag's finding of it
 
@@ -55,7 +61,7 @@ class Protected:
 def allow(role: iam.Role, actions: Iterable[str], on: Protected) -> None:
     """Let `role` do `actions` on one resource, and let the resource's service use its key for this role."""
     actions = sorted(actions)
-    role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[on.arn]))
+    role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[on.arn, *on.also]))
     if on.accepted:
         accept(role, *on.accepted)
     if on.key is None:

@@ -1,5 +1,5 @@
-"""Customer keys: one for health data, one for what carries none, one that signs access tokens; and the secret
-of the index.
+"""Customer keys: one for health data, one for what carries none, those that sign access tokens and the
+verifiable log; and the secret of the index.
 
 Services of AWS (logs, event bus, alarms) use the second only, so that none of them can decrypt health data.
 """
@@ -39,10 +39,22 @@ class Keys(Construct):
             removal_policy=removal,
             pending_window=Duration.days(30),
         )
-        self.token = kms.Key(
+        self.tokens = [
+            kms.Key(
+                self,
+                "Token" if generation == 1 else f"Token{generation}",
+                description=f"passerelle {settings.stage}: signature of access tokens, key {generation}",
+                key_spec=kms.KeySpec.ECC_NIST_P256,
+                key_usage=kms.KeyUsage.SIGN_VERIFY,
+                removal_policy=removal,
+                pending_window=Duration.days(30),
+            )
+            for generation in settings.token_keys
+        ]
+        self.anchor = kms.Key(
             self,
-            "Token",
-            description=f"passerelle {settings.stage}: signature of access tokens",
+            "Anchor",
+            description=f"passerelle {settings.stage}: anchors of the verifiable log",
             key_spec=kms.KeySpec.ECC_NIST_P256,
             key_usage=kms.KeyUsage.SIGN_VERIFY,
             removal_policy=removal,

@@ -21,6 +21,7 @@ from infra.keys import Keys
 from infra.settings import StageSettings
 from passerelle.aws.bus import SOURCE
 from passerelle.aws.documents import PREFIX
+from passerelle.events import EventName
 from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 
 EVERYTHING = {"source": [SOURCE]}
@@ -52,16 +53,23 @@ class Notifications(Construct):
         self.events = self._queue("events")
         self.deliveries = self._queue("deliveries", fifo=True)
         self.scans = self._queue("scans")
+        # A minute of new leaves is over when it is sealed, and what the clocks of two machines differ by.
+        self.seals = self._queue("seals", fifo=True, delay=Duration.seconds(65))
         # When a message arrives, no commit can be on its way any more: a function has half a minute.
         self.contents = self._queue("contents", delay=Duration.minutes(15))
+        self.erasures = self._queue("erasures")
         self.queues = {
+            "erasures": self.erasures,
             "events": self.events,
             "deliveries": self.deliveries,
             "scans": self.scans,
             "contents": self.contents,
+            "seals": self.seals,
         }
         dead = self._dead_letter_queue("outbox")  # what the relay could not put on the bus
         accept(dead, "It is the dead-letter queue of a stream", "AwsSolutions-SQS3")
+        unappended = self._dead_letter_queue("append")  # what could not be put into the verifiable log
+        accept(unappended, "It is the dead-letter queue of a stream", "AwsSolutions-SQS3")
         self._rule()
 
     def _queue(self, name: str, *, fifo: bool = False, delay: Duration | None = None) -> sqs.Queue:
@@ -128,6 +136,15 @@ class Notifications(Construct):
             state="ENABLED",
         )
         deliver(rule, self.events, self.dead["events"])
+        erased = events.CfnRule(
+            self,
+            "ToErasures",
+            description="every person whose erasure was decided to the queue of erase",
+            event_bus_name=self.bus.ref,
+            event_pattern={**EVERYTHING, "detail-type": [EventName.ERASED.value]},
+            state="ENABLED",
+        )
+        deliver(erased, self.erasures, self.dead["erasures"])
 
 
 def deliver(rule: events.CfnRule, queue: sqs.Queue, dead: sqs.Queue) -> None:

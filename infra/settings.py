@@ -10,11 +10,43 @@ Stage = Literal["dev", "prod"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustStore:
+    """An object of S3 with the certificates, in PEM, of the authorities that clients' certificates come from.
+
+    Its bucket has versions: API Gateway reads one of them, and another only when the setting names it.
+    """
+
+    bucket: str
+    key: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """A name of our own for the API; the certificate is in ACM, in the region of the stack."""
+    """A name of our own for the API; the certificate is in ACM, in the region of the stack.
+
+    With a `trust_store`, clients connect with a certificate of an authority in it (mutual TLS), or not at all.
+    """
 
     name: str
     certificate_arn: str
+    trust_store: TrustStore | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIdProvider:
+    """Where people log in: members as in `passerelle.authorization.openid.Provider`.
+
+    `secret` is the ARN of a secret of Secrets Manager in this account: a private JWK, or the password of `client_id`.
+    """
+
+    id: str
+    name: str
+    profile: str
+    issuer: str
+    client_id: str
+    acr: str
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +62,15 @@ class StageSettings:
     archive_days: int  # events can be replayed for as long
     retention_days: int  # the content of a document is locked for its class's period, and for so long at most
     hold_until_scanned: bool  # no content leaves before the malware scanner has seen it
+    anchor_lock_days: int | None  # nobody deletes an anchor of the verifiable log before; None: Object Lock without
+    implicit_policy: str  # what care professionals see before the patient decided: a `consents.decision.Implicit`
     upload_max_bytes: int = 2**30  # a content is read once, within the time of one request, before it counts
+    ledger_shards: int = 16  # trees of the verifiable log, a power of two; never changed once there is a log
     document_options: tuple[str, ...] = ("relations", "folders")  # names of `documents.options.Options`
+    token_keys: tuple[int, ...] = (1,)  # generations: the first signs, tokens of all are good (docs/trust.md)
     domain: Domain | None = None
+    openid_providers: tuple[OpenIdProvider, ...] = ()
+    home_community_id: str = ""  # urn:oid:..., of the community that this exchange is: tokens of people name it
 
     @property
     def bus_name(self) -> str:
@@ -52,6 +90,28 @@ DEV: Final = StageSettings(
     archive_days=7,
     retention_days=0,
     hold_until_scanned=False,
+    anchor_lock_days=None,
+    implicit_policy="basic-normal",
+    openid_providers=(
+        # Issuers that are paths are served by the local stack (local/openid.py); on AWS, name those of a sandbox.
+        OpenIdProvider(
+            id="pro-sante-connect",
+            name="Pro Santé Connect (local)",
+            profile="professionals",
+            issuer="/openid/professionals",
+            client_id="passerelle",
+            acr="eidas1",
+        ),
+        OpenIdProvider(
+            id="carte-vitale",
+            name="Appli carte Vitale (local)",
+            profile="people",
+            issuer="/openid/people",
+            client_id="passerelle",
+            acr="eidas2",
+        ),
+    ),
+    home_community_id="urn:oid:2.999.1000",
 )
 PROD: Final = StageSettings(
     stage="prod",
@@ -65,6 +125,8 @@ PROD: Final = StageSettings(
     archive_days=90,
     retention_days=36_525,
     hold_until_scanned=True,
+    anchor_lock_days=3_653,
+    implicit_policy="break-glass-only",
 )
 
 STAGES: Final[Mapping[str, StageSettings]] = {each.stage: each for each in (DEV, PROD)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from aws_cdk import CfnCondition, CfnOutput, CfnParameter, Duration, Fn, Stack
 from constructs import Construct
@@ -11,10 +13,11 @@ from infra.alarms import Alarms
 from infra.api import Api
 from infra.compute import Function
 from infra.documents import DocumentVault
-from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Queue, Resource
-from infra.grants import Protected
+from infra.functions import FUNCTIONS, Authorizer, Http, Outbox, Queue, Resource, Trail
+from infra.grants import Protected, allow
 from infra.keys import Keys
 from infra.layers import Layers
+from infra.ledger import AnchorVault
 from infra.notifications import Notifications
 from infra.routes import endpoints, fhir_routes
 from infra.scanning import MalwareScanning
@@ -36,6 +39,7 @@ class PasserelleStack(Stack):
         keys = Keys(self, "Keys", settings=settings)
         tables = Tables(self, "Tables", settings=settings, keys=keys)
         vault = DocumentVault(self, "DocumentVault", settings=settings, keys=keys)
+        anchors = AnchorVault(self, "AnchorVault", settings=settings, keys=keys, logs=vault.logs)
         notifications = Notifications(self, "Notifications", settings=settings, keys=keys)
         notifications.follow_contents(vault.bucket)
         MalwareScanning(
@@ -57,11 +61,18 @@ class PasserelleStack(Stack):
             "UPLOAD_MAX_BYTES": str(settings.upload_max_bytes),
             "EVENT_BUS": notifications.bus.ref,
             "DELIVERIES_QUEUE_URL": notifications.deliveries.queue_url,
-            "TOKEN_KEY_ID": keys.token.key_id,
+            "TOKEN_KEY_IDS": Fn.join(" ", [key.key_id for key in keys.tokens]),
             "INDEX_SECRET_ARN": keys.index_secret.secret_arn,
             "PUBLIC_URL": self._public_url(api),
             "RETENTION_DAYS": str(settings.retention_days),
             "HOLD_UNTIL_SCANNED": str(settings.hold_until_scanned).lower(),
+            "IMPLICIT_POLICY": settings.implicit_policy,
+            "ANCHORS_BUCKET": anchors.bucket.bucket_name,
+            "ANCHOR_KEY_ID": keys.anchor.key_id,
+            "SEALS_QUEUE_URL": notifications.seals.queue_url,
+            "LEDGER_SHARDS": str(settings.ledger_shards),
+            "OPENID_PROVIDERS": json.dumps([asdict(each) for each in settings.openid_providers]),
+            "HOME_COMMUNITY_ID": settings.home_community_id,
             "DOCUMENT_OPTIONS": " ".join(settings.document_options),
             "POWERTOOLS_SERVICE_NAME": "passerelle",
             "POWERTOOLS_LOG_LEVEL": "INFO",
@@ -72,12 +83,18 @@ class PasserelleStack(Stack):
             "patients": Protected(arn=tables.by_name["patients"].table_arn, key=keys.data),
             "operations": Protected(arn=tables.by_name["operations"].table_arn, key=keys.data),
             "audit": Protected(arn=tables.by_name["audit"].table_arn, key=keys.data),
+            "keys": Protected(arn=tables.by_name["keys"].table_arn, key=keys.data),
             "documents": vault.objects,
+            "documents-bucket": Protected(arn=vault.bucket.bucket_arn),
             "uploads": vault.uploads,
             "events-bus": Protected(arn=notifications.bus.attr_arn),
             "deliveries": Protected(arn=notifications.deliveries.queue_arn, key=keys.operations),
+            "ledger": Protected(arn=tables.by_name["ledger"].table_arn, key=keys.data),
+            "anchors": anchors.objects,
+            "anchor-key": Protected(arn=keys.anchor.key_arn),
+            "seals": Protected(arn=notifications.seals.queue_arn, key=keys.operations),
             "index-secret": Protected(arn=keys.index_secret.secret_arn, key=keys.data),
-            "token-key": Protected(arn=keys.token.key_arn),
+            "token-key": Protected(arn=keys.tokens[0].key_arn, also=tuple(key.key_arn for key in keys.tokens[1:])),
         }
         functions = {
             spec.name: Function(
@@ -93,6 +110,9 @@ class PasserelleStack(Stack):
             for spec in FUNCTIONS
         }
         lambdas = {name: each.function for name, each in functions.items()}
+        for provider in settings.openid_providers:
+            if provider.secret:
+                allow(functions["login"].role, ("secretsmanager:GetSecretValue",), Protected(arn=provider.secret))
 
         for spec in FUNCTIONS:
             match spec.trigger:
@@ -102,6 +122,10 @@ class PasserelleStack(Stack):
                         table=tables.by_name["clinical"],
                         keys=keys,
                         dead=notifications.dead["outbox"],
+                    )
+                case Trail():
+                    functions[spec.name].follow_trail(
+                        spec.trigger, table=tables.by_name["audit"], keys=keys, dead=notifications.dead["append"]
                     )
                 case Queue():
                     functions[spec.name].consume(spec.trigger, queue=notifications.queues[spec.trigger.name], keys=keys)
@@ -113,10 +137,14 @@ class PasserelleStack(Stack):
         alarms = Alarms(self, "Alarms", keys=keys)
         alarms.on_dead_letters(notifications.dead)
         alarms.on_errors(lambdas)
-        alarms.on_stream_age(lambdas["relay"])
+        alarms.on_stream_age("Outbox", lambdas["relay"], "events wait in the outbox")
+        alarms.on_stream_age("Trail", lambdas["append"], "audit records wait for the verifiable log")
         alarms.on_server_errors(api.rest.metric_server_error(period=Duration.minutes(5), statistic="Average"))
         operations = tables.by_name["operations"].table_name
-        CfnOutput(self, "OperationsTable", value=operations, description="For `passerelle register` and `seed`")
+        CfnOutput(self, "OperationsTable", value=operations, description="For `passerelle client` and `seed`")
+        CfnOutput(
+            self, "IndexSecret", value=keys.index_secret.secret_arn, description="For `passerelle client` and `seed`"
+        )
         CfnOutput(self, "AlarmTopic", value=alarms.topic.topic_arn)
 
     def _public_url(self, api: Api) -> str:

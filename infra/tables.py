@@ -26,7 +26,7 @@ class Tables(Construct):
                 encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED,
                 encryption_key=keys.data,
                 point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                    point_in_time_recovery_enabled=True
+                    point_in_time_recovery_enabled=spec.is_recoverable
                 ),
                 time_to_live_attribute="ttl",
                 stream=dynamodb.StreamViewType[spec.stream] if spec.stream else None,
@@ -34,6 +34,14 @@ class Tables(Construct):
                 removal_policy=RemovalPolicy.RETAIN if settings.keeps_data else RemovalPolicy.DESTROY,
             )
             self.by_name[spec.name] = table
+            if not spec.is_recoverable:
+                accept(
+                    table,
+                    "What a person's record is sealed under is destroyed with the person: a key that a backup brings "
+                    "back was never destroyed",
+                    "AwsSolutions-DDB3",
+                    "HIPAA.Security-DynamoDBPITREnabled",
+                )
         accept(
             self,
             "Any second of the last 35 days can be restored; a backup plan would add copies of health "

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from local.clients import register, seed
+from local.clients import bar, client, issuer, readmit, seed
 from local.demo import demo
 from local.identity import identity
 from local.load import load
+from local.login import login
 from local.run import run
 from local.token import token
+from local.verify import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Passerelle, a health information exchange.")
-for command in (run, token, demo, load, register, seed):
+for command in (run, token, login, demo, load, bar, readmit, seed, verify):
     app.command()(command)
+app.add_typer(client, name="client")
 app.add_typer(identity, name="identity")
+app.add_typer(issuer, name="issuer")

@@ -72,6 +72,12 @@ def ins_of(number: int) -> str:
     return matricule + nir_key(matricule)
 
 
+def insured() -> Iterator[tuple[str, str, str, str]]:
+    """The twenty people as they log in: first given name, family name, date of birth, matricule."""
+    for number, who in enumerate(_REGION, 1):
+        yield who.given.split(",")[0], who.used or who.family, who.born, ins_of(number)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participant:
     """A client of the exchange with the structure it acts for. `finess` has 9 digits, `rpps` 11."""
@@ -109,7 +115,7 @@ PARTICIPANTS: Final = (
         finess="990000011",
         rpps="10000000011",
         domain="urn:oid:2.999.1",
-        scopes=f"{_FEED} {_CARE} system/*.cruds",
+        scopes=f"{_FEED} {_CARE} ITI-20 ITI-81 system/*.cruds",
     ),
     Participant(
         id="hospital-b",
@@ -168,7 +174,10 @@ PARTICIPANTS: Final = (
         name="Patient 1",
         finess="990000086",
         patient=f"{INS_TEST}|{ins_of(1)}",
-        scopes="ITI-66 ITI-67 ITI-68 ITI-78 TD3.3a TD3.3d system/*.rs system/Patient.u system/Task.u",
+        scopes=(
+            "ITI-66 ITI-67 ITI-68 ITI-78 ITI-108 TD3.3a TD3.3d "
+            "system/*.rs system/Patient.u system/Subscription.crud system/Task.u"
+        ),
     ),
     Participant(
         id="representative-1",
@@ -176,14 +185,21 @@ PARTICIPANTS: Final = (
         name="Représentant légal du patient 1",
         finess="990000086",
         patient=f"{INS_TEST}|{ins_of(1)}",
-        scopes="ITI-66 ITI-67 ITI-68 ITI-78 TD3.3a system/*.rs",
+        scopes="ITI-66 ITI-67 ITI-68 ITI-78 ITI-108 TD3.3a system/*.rs system/Patient.u system/Subscription.crud",
     ),
     Participant(
         id="auditor",
         role="auditor",
         name="Agence régionale, contrôle des accès",
         finess="990000094",
-        scopes="ITI-81 system/AuditEvent.rs",
+        scopes="ITI-81 system/AuditEvent.rus",
+    ),
+    Participant(
+        id="privacy",
+        role="data-protection-officer",
+        name="Agence régionale, délégation à la protection des données",
+        finess="990000094",
+        scopes="system/Patient.rd",
     ),
     Participant(
         id="steward",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ PDSM: Final = "https://interop.esante.gouv.fr/ig/fhir/pdsm/StructureDefinition"
 MHD: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition"
 SNOMED: Final = "http://snomed.info/sct"
 LOINC: Final = "http://loinc.org"
+CONSENT_POLICY: Final = "https://profiles.ihe.net/ITI/PCF/Policy-basic-normal"
 PRODUCTS: Final = "http://data.esante.gouv.fr/ansm/medicament/SpecialitePharmaceutique"
 VISIBILITY: Final = (
     "https://mos.esante.gouv.fr/NOS/TRE_A07-StatutVisibiliteDocument/FHIR/TRE-A07-StatutVisibiliteDocument"
@@ -217,6 +219,25 @@ def supply(patient: str, organisation: dict[str, Any], quantity: int) -> dict[st
         "subject": {"reference": f"Patient/{patient}"},
         "performer": [{"actor": {"identifier": organisation}}],
         "quantity": {"value": quantity, "unit": "comprimé"},
+    }
+
+
+def consent(patient: str, organisation: Mapping[str, str], kind: str, *, status: str = "active") -> dict[str, Any]:
+    """What a patient permits, or (`kind` deny) refuses to whoever treats, as a Consent of IHE PCF."""
+    return {
+        "resourceType": "Consent",
+        "status": status,
+        "scope": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]
+        },
+        "category": [{"coding": [{"system": LOINC, "code": "59284-0"}]}],
+        "patient": {"reference": f"Patient/{patient}"},
+        "dateTime": "2026-01-01",
+        "performer": [{"reference": f"Patient/{patient}"}],
+        "organization": [{"identifier": organisation}],
+        "sourceAttachment": {"title": "consentement signé"},
+        "policy": [{"uri": CONSENT_POLICY}],
+        "provision": {"type": kind},
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.exchange import Credentials, ExchangeClient, new_key, public
+from local.portals import PORTALS
 from local.region import IDNPS, IDNST, PARTICIPANTS, Participant, organisation, people, practitioner
 from passerelle.access import Scopes
 from passerelle.authorization.model import Client
@@ -43,6 +44,8 @@ def register_clients(credentials: Credentials, register: Register) -> Mapping[st
     credentials.save(keys)
     for participant in PARTICIPANTS:
         register(_client(participant, keys[participant.id]))
+    for portal in PORTALS:
+        register(portal)
     return keys
 
 

@@ -1,4 +1,5 @@
-"""The whole stack in one process: emulator, resources of the template, functions, HTTP front and event pump.
+"""The whole stack in one process: emulator, resources of the template, functions, HTTP front, event pump; and beside it
+the OpenID providers where people of the synthetic region log in.
 
     with LocalStack(port=8000, folder=folder) as local:
         local.bring_up(template)
@@ -18,6 +19,7 @@ from typing import Any, Final, Self, TextIO
 
 from local.emulator import ACCOUNT, REGION, Emulator
 from local.gateway import Gateway
+from local.openid import PREFIX, providers_at
 from local.pump import Pump
 from local.runtime import Runtime
 from local.server import LOOPBACK, Server
@@ -42,6 +44,7 @@ class LocalStack:
     def __init__(self, *, port: int = 0, folder: Path | None = None, log: TextIO | None = None) -> None:
         self._server = Server(port=port)
         self.url = self._server.url
+        self._openid = providers_at(self.url)
         self.folder = folder
         self._log = log
         self.emulator = Emulator(folder / "emulator" if folder else None)
@@ -97,6 +100,9 @@ class LocalStack:
         self._server.start(self._front)
 
     async def _front(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith(f"{PREFIX}/"):
+            await self._openid(scope, receive, send)
+            return
         if self.is_ready or scope["path"] != METADATA:
             await self.gateway(scope, receive, send)
             return

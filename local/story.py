@@ -23,7 +23,7 @@ from joserfc.jwk import JWKRegistry
 
 from local import samples
 from local.exchange import ExchangeClient, Jwk
-from local.region import IDNST, INS_TEST, PARTICIPANTS, RELIABILITY, RELIABILITY_CODES, ins_of, people, person
+from local.region import IDNPS, IDNST, INS_TEST, PARTICIPANTS, RELIABILITY, RELIABILITY_CODES, ins_of, people, person
 from local.webhook import Webhook
 
 NUMBER: Final = 1  # of the person in the synthetic region that the story is about
@@ -97,6 +97,7 @@ class Story:
         self._controlled(patient, document)
         self._results(patient)
         self._prescription(patient)
+        self._decided(patient)
         self._refusals(patient, stranger)
         if self._webhook is not None:
             self._notified(self._webhook)
@@ -356,8 +357,40 @@ class Story:
             ],
         }
 
+    def _decided(self, patient: str) -> None:
+        self._chapter = "9. The patient decides who looks; an emergency opens the record"
+        asked = f"Observation?patient={patient}&code={samples.LOINC}|718-7"
+        physician = {"system": IDNPS, "value": self._professional("practice")}
+        place = f"Patient/{patient}"
+        party = samples.parameters(party__valueIdentifier=physician)
+        self._command("the patient blocks a physician", "patient-1", f"{place}/$block", (200,), party)
+        self._call("the record is shut", "practice", "GET", asked, (403,))
+        self._command("and lets the physician in again", "patient-1", f"{place}/$unblock", (200,), party)
+        self._call("the record is open", "practice", "GET", asked, (200,))
+        house = {"system": IDNST, "value": self._organisation("hospital-a")}
+        refused = self._call(
+            "a consent that refuses (ITI-108)",
+            "patient-1",
+            "POST",
+            "Consent",
+            (201,),
+            samples.consent(patient, house, "deny"),
+        )
+        shut = self._call("the record is shut, but for an emergency", "practice", "GET", asked, (403,))
+        self._must("break-glass-possible" in shut.text, "the refusal says that an emergency opens the record")
+        glass = samples.parameters(reason__valueCode="unconscious", text__valueString="found unconscious at home")
+        self._command("the physician breaks the glass", "practice", f"{place}/$break-glass", (200,), glass)
+        self._call("the record is open for some hours", "practice", "GET", asked, (200,))
+        listed = self._call("a supervisor looks at it", "auditor", "GET", "Patient/$break-glass-uses", (200,))
+        self._must("parameter" in listed.json(), "the emergency is listed")
+        self._call("the patient reads why", "patient-1", "GET", f"{place}/$record-status", (200,))
+        withdrawn = {**refused.json(), "status": "inactive"}
+        self._call(
+            "and withdraws the refusal", "patient-1", "PUT", f"Consent/{refused.json()['id']}", (200,), withdrawn
+        )
+
     def _refusals(self, patient: str, stranger: str) -> None:
-        self._chapter = "9. What is refused, and how"
+        self._chapter = "10. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
         self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
@@ -365,7 +398,7 @@ class Story:
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 
     def _notified(self, webhook: Webhook) -> None:
-        self._chapter = "10. The practice was told"
+        self._chapter = "11. The practice was told"
         began = time.perf_counter()
         self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
         numbers = webhook.numbers()
@@ -386,7 +419,7 @@ class Story:
         )
 
     def _accesses(self, patient: str) -> None:
-        self._chapter = "11. Every access left a record"
+        self._chapter = "12. Every access left a record, which can be explained"
         found = self._call(
             "who saw my record (ITI-81)",
             "patient-1",
@@ -395,6 +428,21 @@ class Story:
             (200,),
         )
         self._must(len(found.json().get("entry", [])) >= 10, "the accesses of this story are there")
+        day = self._now.date().isoformat()
+        decided = self._call(
+            "what was decided about it",
+            "patient-1",
+            "GET",
+            f"AuditEvent?patient=Patient/{patient}&date=ge{day}&subtype=AuthZ-Consent&_count=20",
+            (200,),
+        )
+        self._must(len(decided.json().get("entry", [])) >= 10, "each access rests on a decision")
+        event = decided.json()["entry"][0]["resource"]["id"]
+        self._call("why somebody was let in", "patient-1", "GET", f"AuditEvent/{event}/$explain", (200,))
+        told = self._call(
+            "the same in plain French", "patient-1", "GET", f"Patient/{patient}/$access-history?_language=fr", (200,)
+        )
+        self._must("urgence" in told.text.lower(), "the emergency stands out")
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

@@ -64,19 +64,22 @@ class Client:
 
     def token(self) -> str:
         if self._token is None:
-            signer = ExchangeClient(URL, self.id, KEYS[self.id])
-            form = {
-                "grant_type": "client_credentials",
-                "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                "client_assertion": signer.assertion(f"{URL}/oauth2/token"),
-                "scope": self.scope,
-            }
-            signer.http.close()
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self.exchange.gateway.request("POST", "/oauth2/token", headers, urlencode(form).encode())
+            answer = self.authorization("token", grant_type="client_credentials", scope=self.scope)
             assert answer.status == 200, answer.body
             self._token = answer.json["access_token"]
         return self._token
+
+    def authorization(self, place: str, **form: str) -> Response:
+        """A request to an endpoint of the authorization server, with an assertion of its own."""
+        signer = ExchangeClient(URL, self.id, KEYS[self.id])
+        sent = {
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": signer.assertion(f"{URL}/oauth2/token"),
+            **form,
+        }
+        signer.http.close()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self.exchange.gateway.request("POST", f"/oauth2/{place}", headers, urlencode(sent).encode())
 
     def request(self, method: str, path: str, json_body: Any = None, **headers: str) -> Response:
         """`path` is below the FHIR base; header names with `_` for `-`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -50,11 +51,12 @@ def notifications_on_moto() -> Iterator[Any]:
             QueueName="deliveries.fifo",
             Attributes={"FifoQueue": "true", "RedrivePolicy": json.dumps(redrive)},
         )["QueueUrl"]
+        secret = client("secretsmanager").create_secret(Name="index", SecretString=secrets.token_hex(32))
         settings = {
             "STAGE": "dev",
             "DELIVERIES_QUEUE_URL": url,
             "EVENT_BUS": "bus",
-            "INDEX_SECRET_ARN": "none",
+            "INDEX_SECRET_ARN": secret["ARN"],
             "PUBLIC_URL": "",
             "RETENTION_DAYS": "0",
             "HOLD_UNTIL_SCANNED": "false",
@@ -62,7 +64,14 @@ def notifications_on_moto() -> Iterator[Any]:
             "DOCUMENT_OPTIONS": "",
             "UPLOADS_BUCKET": "none",
             "UPLOAD_MAX_BYTES": "0",
-            "TOKEN_KEY_ID": "none",
+            "IMPLICIT_POLICY": "basic-normal",
+            "OPENID_PROVIDERS": "[]",
+            "HOME_COMMUNITY_ID": "",
+            "TOKEN_KEY_IDS": "none",
+            "ANCHORS_BUCKET": "none",
+            "ANCHOR_KEY_ID": "none",
+            "SEALS_QUEUE_URL": "none",
+            "LEDGER_SHARDS": "4",
         }
         for name, value in settings.items():
             patch.setenv(name, value)

@@ -23,12 +23,12 @@ from passerelle import wiring
 from passerelle.access import Caller, Request, Scopes
 from passerelle.authorization.model import Client
 from passerelle.directory.model import Role
-from passerelle.errors import NotFound, PasserelleError
+from passerelle.errors import NotFound, PasserelleError, Stale
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir import prescription as fhir
 from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.journal import AlreadyAnsweredError, Answer, Change
-from passerelle.patients.model import Traits
+from passerelle.patients.model import Person, PersonChange, Traits
 from passerelle.prescriptions import history
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
@@ -51,6 +51,7 @@ from passerelle.prescriptions.model import (
 from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.ports import Prescriptions
 from passerelle.prescriptions.service import PrescriptionService, Target, line_task_id
+from tests.people import person_of
 from tests.registered import FHIR_URL, key_of, services
 
 EXAMPLES = Path(__file__).parent / "examples" / "prescriptions"
@@ -223,6 +224,7 @@ class MemoryExchange:
         self.history: dict[str, list[HistoryEvent]] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
         self.identifiers: dict[str, str] = {}
+        self.people: dict[str, Person] = {}
         self.commits = 0
         self._lock = threading.Lock()
 
@@ -240,6 +242,9 @@ class MemoryExchange:
             raise NotFound()
         traits = Traits(identifiers=((INS_TEST, INS),), family_names=("DUPONT",), given_names=("Élise",))
         return SimpleNamespace(traits=traits)
+
+    def find_person(self, patient: str) -> Person:
+        return self.people.setdefault(patient, person_of(patient))
 
     def keys_of(self, caller: Caller) -> list[dict[str, Any]]:
         return [signing_key().as_dict(private=False)] if caller.professional == PRACTICE.professional else []
@@ -264,6 +269,8 @@ class MemoryExchange:
                 raise LineMovedError(line or change.before)
         if isinstance(change, GroupChange) and self.prescriptions[change.before.id].group.head != change.before.head:
             raise PrescriptionMovedError()
+        if isinstance(change, PersonChange) and self.people[change.after.members[0]] != change.before:
+            raise Stale()
         if isinstance(change, Supplied) and change.entry.identifier in self.identifiers:
             raise rx("RX-DUPLICATE")
 
@@ -288,6 +295,8 @@ class MemoryExchange:
                 self.prescriptions[change.prescription] = replace(found, ledger=(*found.ledger, change.entry))
                 if change.entry.identifier is not None:
                     self.identifiers[change.entry.identifier] = change.entry.dispense_id
+            case PersonChange():
+                self.people[change.after.members[0]] = change.after
             case HistoryEvent():
                 self.history.setdefault(change.prescription, []).append(change)
 
@@ -295,7 +304,12 @@ class MemoryExchange:
 def region_in_memory() -> Region:
     store = MemoryExchange()
     service = PrescriptionService(
-        prescriptions=store, journal=store, record=fhir.FhirClinicalRecord(), people=store, keys=store
+        prescriptions=store,
+        journal=store,
+        record=fhir.FhirClinicalRecord(),
+        people=store,
+        keys=store,
+        in_parallel=lambda *calls: tuple(call() for call in calls),
     )
     return Region("7q2k9c4m1xw8z0ab", service, store)
 

@@ -48,7 +48,7 @@ def services() -> Iterator[None]:
         key = boto3.client("kms").create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")
         secret = boto3.client("secretsmanager").create_secret(Name="index", SecretString=secrets.token_hex(32))
         patch.setenv("STAGE", "dev")
-        patch.setenv("TOKEN_KEY_ID", key["KeyMetadata"]["KeyId"])
+        patch.setenv("TOKEN_KEY_IDS", key["KeyMetadata"]["KeyId"])
         patch.setenv("INDEX_SECRET_ARN", secret["ARN"])
         patch.setenv("PUBLIC_URL", ROOT)
         patch.setenv("RETENTION_DAYS", "0")
@@ -56,6 +56,12 @@ def services() -> Iterator[None]:
         patch.setenv("DOCUMENT_OPTIONS", "relations folders")
         patch.setenv("UPLOADS_BUCKET", "none")
         patch.setenv("UPLOAD_MAX_BYTES", str(2**30))
+        patch.setenv("IMPLICIT_POLICY", "basic-normal")
+        patch.setenv("OPENID_PROVIDERS", "[]")
+        patch.setenv("HOME_COMMUNITY_ID", "urn:oid:2.999.1000")
+        patch.setenv("LEDGER_SHARDS", "4")
+        for name in ("ANCHORS_BUCKET", "ANCHOR_KEY_ID", "SEALS_QUEUE_URL"):
+            patch.setenv(name, "none")
         for name in ("DOCUMENTS_BUCKET", "EVENT_BUS", "DELIVERIES_QUEUE_URL"):
             patch.setenv(name, "none")
         wiring.reset()

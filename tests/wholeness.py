@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from passerelle import wiring
 from passerelle.aws.patients import person_from_item
 from passerelle.patients.model import Person
 
@@ -20,7 +21,7 @@ def check_index(patients: Items, clinical: Items) -> None:
     The slots of blocks are those that records know of; each review is once in the worklist, and with both records.
     """
     stored = people(patients)
-    copies = {item["PK"].removeprefix("P#"): person_from_item(item) for item in clinical if item["SK"] == "c#PERSON"}
+    copies = {item["PK"].removeprefix("P#"): _person(item) for item in clinical if item["SK"] == "c#PERSON"}
     assert sorted(patient for each in stored.values() for patient in each.members) == sorted(copies)
     for key, each in stored.items():
         assert each.key == key
@@ -59,7 +60,13 @@ def _content(item: dict[str, Any]) -> dict[str, Any]:
 
 def people(patients: Items) -> dict[str, Person]:
     """By person key, those without records among them."""
-    return {item["PK"].removeprefix("L#"): person_from_item(item) for item in patients if item["PK"].startswith("L#")}
+    return {item["PK"].removeprefix("L#"): _person(item) for item in patients if item["PK"].startswith("L#")}
+
+
+def _person(item: dict[str, Any]) -> Person:
+    person = person_from_item(item, wiring.keyring())
+    assert person is not None
+    return person
 
 
 # --- the record -----------------------------------------------------------------------------------------------------

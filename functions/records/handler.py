@@ -5,6 +5,8 @@ from __future__ import annotations
 from passerelle import wiring
 from passerelle.api.app import FhirApp
 from passerelle.api.bundles import serve_bundles
+from passerelle.api.care_teams import serve_care_teams
+from passerelle.api.consents import serve_consents
 from passerelle.api.directory import serve_directory
 from passerelle.api.documents import serve_documents
 from passerelle.api.interactions import ALL, CLINICAL_TYPES, serve
@@ -17,7 +19,12 @@ entries = FhirApp("records", provide=wiring.records)  # what an entry of a bundl
 
 for kind in CLINICAL_TYPES.split():
     for app in (handler, entries):
-        serve(app, kind, ALL)
+        if kind == "CareTeam":
+            serve_care_teams(app)
+        elif kind == "Consent":
+            serve_consents(app)
+        else:
+            serve(app, kind, ALL)
         serve_validate(app, kind)
 serve(entries, "Task", ALL)
 serve_validate(entries, "Task")

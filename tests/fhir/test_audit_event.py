@@ -14,13 +14,17 @@ from typing import Any
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
-from passerelle.access import Caller, Request, Scopes, Touched
+from passerelle.access import Caller, Decision, Request, Scopes, Touched
 from passerelle.audit.model import AuditRecord, audit_of
-from passerelle.errors import Forbidden, Invalid, NotFound, PasserelleError
-from passerelle.fhir.audit_event import MAX_COUNT, parse_audit_search, render_audit_event
+from passerelle.audit.service import Entry
+from passerelle.errors import Forbidden, Invalid, NotFound, PasserelleError, Unauthenticated
+from passerelle.fhir.audit_event import PROFILE, render_entry
+from passerelle.fhir.audit_search import MAX_COUNT, Moments, parse_audit_search
+from passerelle.fhir.validation import validate
 from passerelle.identifiers import new_ulid
 
 BASE = "https://exchange.example/fhir"
+ADDRESS = "192.0.2.7"
 AT = datetime(2026, 1, 14, 9, 30, 0, 120400, tzinfo=UTC)
 PATIENT, SECOND, THIRD = "7q2k9c4m1xw8z0ab", "8q2k9c4m1xw8z0ab", "9q2k9c4m1xw8z0ab"
 CALLER = Caller(
@@ -30,8 +34,11 @@ CALLER = Caller(
     scopes=Scopes.parse("system/*.cruds"),
     token_id="t" * 10 + "0123456789abcdefghjkmnpqrstvwxyz",
     professional="810003461033",
+    profession="10",
+    name="Jeanne Durand",
+    purpose="TREAT",
 )
-SYSTEM_ONLY = replace(CALLER, professional=None)
+SYSTEM_ONLY = replace(CALLER, professional=None, profession=None, name="")
 
 
 def records(
@@ -42,6 +49,7 @@ def records(
     caller: Caller = CALLER,
     query: str = "",
     refusal: PasserelleError | None = None,
+    **more: Any,
 ) -> tuple[AuditRecord, ...]:
     request = Request(
         caller=caller,
@@ -51,14 +59,23 @@ def records(
         at=AT,
         base_url=BASE,
         query=query,
+        address=ADDRESS,
+        **more,
     )
     return audit_of(request, touched, refusal=refusal)
 
 
 def rendered(record: AuditRecord) -> dict[str, Any]:
     """The AuditEvent, which is valid FHIR in every test."""
-    event = render_audit_event(record, BASE)
+    return checked(render_entry(Entry(record=record), BASE))
+
+
+def checked(event: dict[str, Any]) -> dict[str, Any]:
+    """Valid FHIR, and true of every profile that it declares."""
     AuditEvent.model_validate(event)
+    validate(event, expected_type="AuditEvent")
+    for profile in event.get("meta", {}).get("profile", ()):
+        assert faults_of(event, profile.removeprefix(PROFILE)) == [], profile
     return event
 
 
@@ -126,7 +143,10 @@ def test_the_professional_the_organisation_and_the_token_are_named() -> None:
     assert user["type"]["coding"][0]["code"] == "UserOauthAgent"
     assert user["who"]["identifier"] == {"system": "urn:oid:1.2.250.1.71.4.2.1", "value": "810003461033"}
     assert user["role"][0]["coding"][0]["code"] == "hospital"
-    assert user["policy"] == ["0123456789abcdefghjkmnpqrstvwxyz"]
+    assert user["policy"] == [f"urn:ietf:params:oauth:jti:{CALLER.token_id}"]
+    assert (user["name"], user["purposeOfUse"][0]["coding"][0]["code"]) == ("Jeanne Durand", "TREAT")
+    assert user["role"][1]["coding"][0]["code"] == "10"
+    assert client["network"] == {"address": ADDRESS, "type": "2"}
     assert organisation["who"]["identifier"] == {
         "system": "urn:oid:1.2.250.1.71.4.2.2",
         "value": "1754567860",
@@ -148,10 +168,180 @@ def test_without_a_professional_the_system_stands_for_itself() -> None:
 
 
 def test_the_request_id_is_an_entity() -> None:
-    """BALP-5."""
+    """BALP-5: the client's own, if it sent one; ours beside it."""
     (record,) = records("read", "R", Touched())
     (entity,) = entities(rendered(record), "XrequestId")
     assert entity["what"]["identifier"]["value"] == "5f0c6f6e-request"
+    (record,) = records("read", "R", Touched(), external_id="from-the-ward-7")
+    (entity,) = entities(rendered(record), "XrequestId")
+    assert entity["what"]["identifier"]["value"] == "from-the-ward-7"
+    assert entity["detail"] == [{"type": "request-id", "valueString": "5f0c6f6e-request"}]
+
+
+def test_of_a_token_that_is_not_ours_the_end_is_kept() -> None:
+    """BALP-4, opaque token."""
+    nobody = Caller(client_id="", organisation="", role="", scopes=Scopes(frozenset()), token_id="")
+    (record,) = records("authenticate", "E", Touched(), caller=nobody, refusal=Unauthenticated())
+    event = rendered(replace(record, token_tail="x" * 40 + "y" * 31))
+    assert event["agent"][2]["policy"] == ["x" + "y" * 31]
+    assert (event["type"]["code"], event["outcome"]) == ("110114", "4")
+
+
+# --- profiles -----------------------------------------------------------------------------------------------------
+
+OF_PATIENT = Touched.of([PATIENT], [f"Observation/{PATIENT}-{'0' * 26}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "profile"),
+    [
+        pytest.param("create", "C", "PatientCreate", id="BALP-1-create"),
+        pytest.param("conditional-update", "U", "PatientUpdate", id="BALP-1-update"),
+        pytest.param("patch", "U", "PatientUpdate", id="BALP-1-patch"),
+        pytest.param("vread", "R", "PatientRead", id="BALP-2-vread"),
+        pytest.param("delete", "D", "PatientDelete", id="BALP-2-delete"),
+        pytest.param("search-type", "E", "PatientQuery", id="BALP-3-search"),
+    ],
+)
+def test_what_succeeds_declares_its_profile(name: str, action: str, profile: str) -> None:
+    """P9: and conforms to it, which `rendered` checks."""
+    (record,) = records(name, action, OF_PATIENT, query="/fhir/Observation?code=1")
+    declared = [each.removeprefix(PROFILE) for each in rendered(record)["meta"]["profile"]]
+    assert declared == [profile, "OAUTHaccessTokenUse.Minimal"]
+    (record,) = records(name, action, Touched.of([], ["Organization/x"]), query="/fhir/Organization?name=1")
+    assert rendered(record)["meta"]["profile"][0] == f"{PROFILE}{profile.removeprefix('Patient')}"
+
+
+def test_what_is_refused_or_came_from_nowhere_declares_none() -> None:
+    """P9: the profiles are about successes, and ask for the address of the client."""
+    (refused,) = records("read", "R", OF_PATIENT, refusal=Forbidden())
+    (record,) = records("read", "R", OF_PATIENT)
+    (operation,) = records("$accept", "E", OF_PATIENT)
+    for each in (refused, replace(record, address=""), operation):
+        assert "meta" not in rendered(each)
+
+
+def test_several_resources_are_one_object_and_others() -> None:
+    """BALP-2: its profiles know one system object in an event."""
+    touched = Touched.of([PATIENT], [f"DocumentReference/{PATIENT}-{'0' * 26}", f"Binary/{PATIENT}-{'0' * 26}"])
+    (record,) = records("read", "R", touched)
+    event = rendered(record)
+    assert [each["type"]["code"] for each in event["entity"]] == ["XrequestId", "2", "Binary", "1"]
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "2001:db8::7", "https://hook.example"])
+def test_a_disclosure_outside_the_network_is_an_export(address: str) -> None:
+    """BALP-9: who, when, to whom, which patient, what, why."""
+    (record,) = records("$open-link", "R", OF_PATIENT, purpose="COVERAGE", recipient="the insurer")
+    event = rendered(replace(record, address=address))
+    assert (event["type"]["code"], event["subtype"][0]["code"], event["action"]) == ("110106", "disclose", "R")
+    assert event["meta"]["profile"] == [f"{PROFILE}PrivacyDisclosure.Source"]
+    recipient, source, issuer, _ = event["agent"]
+    assert (recipient["who"], recipient["network"]["address"]) == ({"display": "the insurer"}, address)
+    assert source["who"] == event["source"]["observer"]
+    assert issuer["who"]["identifier"]["value"] == "hospital-a"
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "COVERAGE"
+
+
+@pytest.mark.parametrize(("is_permitted", "outcome"), [(True, "0"), (False, "4")], ids=["permit", "deny"])
+def test_a_decision_of_consent_is_an_event_of_its_own(is_permitted: bool, outcome: str) -> None:
+    """BALP-8."""
+    decision = Decision(is_permitted=is_permitted, rule="blocked", facts={"role": "hospital"}, rules="fr-1")
+    refusal = None if is_permitted else Forbidden()
+    (record,) = records("read", "R", OF_PATIENT, refusal=refusal, decisions={PATIENT: decision})
+    assert record.decision == decision
+    entry = Entry(record=record, is_decision=True)
+    event = checked(render_entry(entry, BASE))
+    assert event["id"] == f"{record.id}.decision" == entry.id
+    assert (event["type"]["code"], event["subtype"][0]["code"], event["action"]) == ("110113", "AuthZ-Consent", "E")
+    assert (event["outcome"], event.get("outcomeDesc")) == (outcome, None if is_permitted else "blocked")
+    assert event["meta"]["profile"] == [f"{PROFILE}AuthZconsent"]
+    assert [each["type"]["code"] for each in event["entity"]] == ["1", "Consent", "UserOauthAgent"]
+
+
+def test_a_refusal_about_a_record_is_in_its_log_and_in_one_of_its_members() -> None:
+    """BALP-7: a search that is refused has no id in its path."""
+    denied = Decision(is_permitted=False, rule="no-relation", facts={}, rules="fr-1")
+    permitted = Decision(is_permitted=True, rule="implicit", facts={}, rules="fr-1")
+    decisions = {SECOND: denied, PATIENT: denied, THIRD: permitted}
+    (record,) = records("search-type", "E", Touched(), refusal=Forbidden(), decisions=decisions)
+    assert (record.patient, record.decision) == (SECOND, denied)
+
+
+def faults_of(event: dict[str, Any], profile: str) -> list[str]:
+    """What an event lacks of a profile: the constraints of BALP 1.1.5, written down as data."""
+    if profile == "OAUTHaccessTokenUse.Minimal":
+        user = [each for each in event["agent"] if code(each) == "UserOauthAgent"]
+        token = user[0].get("policy", [""])[0] if user else ""
+        is_right = bool(user) and user[0]["requestor"] and token.startswith("urn:ietf:params:oauth:jti:")
+        return [] if is_right and "network" not in user[0] else ["token"]
+    expected = PROFILES[profile]
+    faults = [
+        name
+        for name in ("type", "action")
+        if (event[name]["code"] if name == "type" else event[name]) != expected[name]
+    ]
+    if not {each["code"] for each in event["subtype"]} & expected["subtype"]:
+        faults.append("subtype")
+    if event["outcome"] != "0" and not expected.get("is_decision"):
+        faults.append("outcome")
+    for kind, needs in expected["agents"].items():
+        found = [each for each in event["agent"] if code(each) == kind]
+        if len(found) != 1 or any(need not in found[0] for need in needs):
+            faults.append(f"agent {kind}")
+    for observer in expected.get("observers", ()):
+        if [each["who"] for each in event["agent"] if code(each) == observer] != [event["source"]["observer"]]:
+            faults.append("observer")
+    kinds = [(each["type"]["code"], each.get("role", {}).get("code")) for each in event["entity"]]
+    for entity in expected["entities"]:
+        if kinds.count(entity) != 1 or [kind for kind, _ in kinds].count(entity[0]) != 1:
+            faults.append(f"entity {entity}")
+    if kinds and expected.get("is_decision") and {kind for kind, _ in kinds} - {"1", "Consent", "UserOauthAgent"}:
+        faults.append("closed entities")
+    return faults
+
+
+def code(agent: dict[str, Any]) -> str:
+    return str(agent["type"]["coding"][0]["code"])
+
+
+WHO = ("who", "network")
+DATA, QUERIED, SUBJECT = ("2", "4"), ("2", "24"), ("1", "1")
+
+
+def _rest(action: str, subtype: set[str], client: str, server: str, *entities: tuple[str, str]) -> dict[str, Any]:
+    agents = {client: WHO, server: WHO}
+    return {"type": "rest", "action": action, "subtype": subtype, "agents": agents, "entities": entities}
+
+
+_BASES = {
+    "Create": _rest("C", {"create"}, SOURCE, DESTINATION, DATA),
+    "Read": _rest("R", {"read", "vread"}, DESTINATION, SOURCE, DATA),
+    "Update": _rest("U", {"update", "patch"}, SOURCE, DESTINATION, DATA),
+    "Delete": _rest("D", {"delete"}, APPLICATION, CUSTODIAN, DATA),
+    "Query": _rest("E", {"search", "search-type"}, SOURCE, DESTINATION, QUERIED),
+}
+PROFILES: dict[str, dict[str, Any]] = {
+    **_BASES,
+    **{f"Patient{name}": {**base, "entities": (*base["entities"], SUBJECT)} for name, base in _BASES.items()},
+    "PrivacyDisclosure.Source": {
+        "type": "110106",
+        "action": "R",
+        "subtype": {"disclose"},
+        "agents": {SOURCE: WHO, DESTINATION: WHO},
+        "observers": (SOURCE,),
+        "entities": (SUBJECT,),
+    },
+    "AuthZconsent": {
+        "type": "110113",
+        "action": "E",
+        "subtype": {"AuthZ-Consent"},
+        "agents": {APPLICATION: WHO, "IRCP": ("who", "requestor"), "PROV": ("who",), "authserver": ("who",)},
+        "observers": ("authserver",),
+        "entities": (SUBJECT, ("Consent", None)),
+        "is_decision": True,
+    },
+}
 
 
 @pytest.mark.parametrize("patients", [(), (PATIENT,), (PATIENT, SECOND, THIRD)], ids=["0", "1", "3"])
@@ -202,6 +392,9 @@ def test_codes_are_those_of_the_examples_of_balp(shared_data: Path) -> None:
         ("http://hl7.org/fhir/restful-interaction", "search-type"),
         ("https://profiles.ihe.net/ITI/BALP/CodeSystem/UserAgentTypes", "UserOauthAgent"),
         ("https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "XrequestId"),
+        ("https://mos.esante.gouv.fr/NOS/TRE_G15-ProfessionSante/FHIR/TRE-G15-ProfessionSante", "10"),
+        ("http://terminology.hl7.org/CodeSystem/audit-entity-type", "4"),
+        ("http://hl7.org/fhir/resource-types", "List"),
     }
     assert sent - known <= ours
 
@@ -252,7 +445,6 @@ def test_date_bounds_are_on_recorded(dates: list[str], since: datetime | None, u
     ("query", "code"),
     [
         pytest.param([("patient", PATIENT)], "required", id="TDE-4-no-date"),
-        pytest.param([("date", "ge2026-01-14")], "required", id="no-patient"),
         pytest.param([("patient", "Patient/1"), ("date", "2026")], "value", id="patient-not-ours"),
         pytest.param(
             [("patient", f"https://other.example/Patient/{PATIENT}"), ("date", "2026")],
@@ -290,7 +482,7 @@ def test_count_is_bounded(asked: str | None, count: int) -> None:
 
 def test_what_is_not_understood_is_left_out_or_refused() -> None:
     """GEN-8."""
-    query = [("date", "2026"), ("altid", "x"), ("_format", "json")]
+    query = [("date", "2026"), ("entity-name", "x"), ("_format", "json")]
     _, used = parsed(query)
     assert list(used) == [("patient", PATIENT), ("date", "2026")]
     with pytest.raises(Invalid) as refusal:
@@ -312,13 +504,53 @@ def test_what_is_not_understood_is_left_out_or_refused() -> None:
         pytest.param("outcome", "0", True, id="TDE-6-outcome"),
         pytest.param("outcome", "4,8", False, id="TDE-6-outcome-refused"),
         pytest.param("action", "R", True, id="TDE-6-action"),
+        pytest.param("agent", "urn:oid:1.2.250.1.71.4.2.1|810003461033", True, id="TDE-6-agent-identifier"),
+        pytest.param("agent:identifier", "810003461033", True, id="TDE-6-agent-identifier-modifier"),
+        pytest.param("agent", "urn:oid:1.2.250.1.71.4.2.1|1", False, id="TDE-6-agent-other"),
+        pytest.param("agent", f"Patient/{PATIENT}", False, id="TDE-6-agent-reference"),
+        pytest.param("agent-name", "JÉANNE d", True, id="TDE-6-agent-name"),
+        pytest.param("agent-name", "Durand", False, id="TDE-6-agent-name-starts"),
+        pytest.param("agent-role", "110153", True, id="TDE-6-agent-role-origin"),
+        pytest.param("agent-role", "http://dicom.nema.org/resources/ontology/DCM|110152", True, id="TDE-6-recipient"),
+        pytest.param("agent-role", "10", True, id="TDE-6-agent-role-profession"),
+        pytest.param("agent-role", "110150", False, id="TDE-6-agent-role-other"),
+        pytest.param("altid", "x", False, id="TDE-6-altid"),
+        pytest.param("entity", f"Observation/{PATIENT}-{'0' * 26}", True, id="TDE-6-entity"),
+        pytest.param("entity", f"{BASE}/Observation/{PATIENT}-{'0' * 26}", True, id="TDE-6-entity-absolute"),
+        pytest.param("entity", "Observation/x", False, id="TDE-6-entity-other"),
+        pytest.param("address", "192.0.2", True, id="TDE-6-address"),
+        pytest.param("period-start", "2026-01-14T09:30:00Z", True, id="TDE-5-eq"),
+        pytest.param("TDE_AuditEvent_period-start", "ge2026-01-14", True, id="TDE-5-alias"),
+        pytest.param("TDE_AuditEvent_period-start", "lt2026-01-14", False, id="TDE-5-alias-not"),
     ],
 )
-def test_filters_are_tokens(name: str, value: str, matches: bool) -> None:
-    (record,) = records("read", "R", Touched.of([PATIENT]))
+def test_filters_are_on_the_event_as_it_is_shown(name: str, value: str, matches: bool) -> None:
+    (record,) = records("read", "R", OF_PATIENT)
     search, used = parsed([("date", "2026"), (name, value)])
-    assert search.matches(record) is matches
+    assert search.matches(Entry(record=record)) is matches
     assert (name, value) in used
+
+
+@pytest.mark.parametrize(
+    ("prefix", "before", "within", "after"),
+    [
+        ("eq", False, True, False),
+        ("ne", True, False, True),
+        ("gt", False, False, True),
+        ("lt", True, False, False),
+        ("ge", False, True, True),
+        ("le", True, True, False),
+        ("sa", False, False, True),
+        ("eb", True, False, False),
+        ("ap", True, True, True),
+    ],
+)
+def test_every_prefix_of_period_start(prefix: str, before: bool, within: bool, after: bool) -> None:
+    """TDE-5: an event of the day before, of the day that is asked for, and of the day after."""
+    asked = Moments.of("2026-01-14")
+    days = ("2026-01-13T12:00:00Z", "2026-01-14T12:00:00Z", "2026-01-15T12:00:00Z")
+    assert tuple(asked.accept(prefix, Moments.of(each)) for each in days) == (before, within, after)
+    assert not asked.accept(prefix, Moments.of("2026-01-17")) or prefix in ("ne", "gt", "ge", "sa")
 
 
 def test_a_content_is_named_with_its_digest_and_a_disclosure_with_its_purpose() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from passerelle.fhir.audit_event import parse_audit_search
+from passerelle.fhir.audit_search import parse_audit_search
 from passerelle.fhir.capability import VERSION, capability_statement
 from passerelle.fhir.index import RECORD_TYPES
 from passerelle.fhir.search import parse_query

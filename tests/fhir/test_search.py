@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.index import RECORD_TYPES, entry_of
-from passerelle.fhir.search import CURSOR, MAX_COUNT, parse_query
+from passerelle.fhir.search import MAX_COUNT, parse_query
+from passerelle.records.cursors import CURSOR
 from passerelle.records.search import Include, QuantityIs, Reading, lookup_of, matches
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -476,6 +477,34 @@ def test_what_would_narrow_a_search_is_never_left_out(name: str, strict: bool) -
     with pytest.raises(Invalid) as refused:
         parse_query("Observation", [(name, "x"), ("code", "718-7")], strict=strict)
     assert refused.value.issues[0].code == "not-supported"
+
+
+def test_chains_are_read_for_who_follows_them() -> None:
+    pairs = [
+        ("participant:RelatedPerson.name:exact", "Ducros"),
+        ("participant:RelatedPerson.address", "Tourcoing"),
+        ("managingOrganization.partof.name", "Nord"),
+    ]
+    parsed = parse_query("CareTeam", pairs, follows=True)
+    member, house = parsed.query.chains
+    assert (member.parameter, [each.type for each in member.queries]) == ("participant", ["RelatedPerson"])
+    assert [each.name for each in member.queries[0].criteria] == ["name", "address"]  # of one member
+    (further,) = house.queries[0].chains
+    assert (further.parameter, further.queries[0].criteria[0].name) == ("partof", "name")
+    assert parsed.used == tuple(pairs)
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["managingOrganization.partof.partof.partof.name"], "not-supported"),
+        ([f"encounter.{name}" for name in ("status", "class", "type", "date") * 3], "too-costly"),
+    ],
+)
+def test_chains_have_bounds(names: list[str], code: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse_query("CareTeam", [(name, "2026") for name in names], follows=True)
+    assert refused.value.issues[0].code == code
 
 
 @pytest.mark.parametrize("name", ["_format", "_pretty", CURSOR])

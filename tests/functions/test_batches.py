@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from passerelle import wiring
+from passerelle.audit.ports import Span
 from passerelle.fhir.validation import validate
 from tests import examples
 from tests.exchange import Client, Exchange
@@ -194,10 +197,9 @@ def test_each_entry_is_recorded_with_its_patient(exchange: Exchange, hospital: C
             ("", "search-type", "0"),
         ]
     )
-    (search,) = [
-        item for item in made if item.get("patient", {}).get("S") == key and item["name"]["S"] == "search-type"
-    ]
-    assert search["query"]["S"].startswith("/fhir/Observation?")
+    span = Span(since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
+    search = next(each for each in wiring.trail().of_patients([key], span) if each.name == "search-type")
+    assert search.query.startswith("/fhir/Observation?")
     empty = len(exchange.table("audit"))
     assert send(hospital) == []
     assert len(exchange.table("audit")) == empty + 1

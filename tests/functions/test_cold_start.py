@@ -29,16 +29,19 @@ class Budget:
     heavy: frozenset[str] = frozenset()
 
 
+# Every function that shows a record reads the policy, the matrix of professions, consents and data keys (ten modules).
 BUDGETS: Mapping[str, Budget] = {
-    "audit": Budget(228),
+    "audit": Budget(250),  # also explanations, deposits, proofs of the log
     "authorize": Budget(325, SIGNATURES),
-    "directory": Budget(249),
-    "documents": Budget(275),
+    "directory": Budget(260),
+    "documents": Budget(287),
+    "ledger": Budget(230),
     "links": Budget(290),
-    "patients": Budget(279),
-    "prescriptions": Budget(379, SIGNATURES),
-    "records": Budget(305),
-    "subscriptions": Budget(256),
+    "login": Budget(360, SIGNATURES),
+    "patients": Budget(298),  # also the patient's control and emergencies
+    "prescriptions": Budget(390, SIGNATURES),
+    "records": Budget(322),  # also care circles and the effects of resources on a policy
+    "subscriptions": Budget(267),
     "token": Budget(325, SIGNATURES),
 }
 
@@ -51,7 +54,8 @@ def started() -> Mapping[str, Start]:
 
 def test_every_http_function_has_a_budget() -> None:
     folders = {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
-    assert folders - {"relay", "dispatch", "deliver", "quarantine", "sweep"} == BUDGETS.keys() == set(HTTP_FUNCTIONS)
+    started_otherwise = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "seal", "erase", "catalogue"}
+    assert folders - started_otherwise == BUDGETS.keys() == set(HTTP_FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", BUDGETS)

@@ -318,7 +318,7 @@ def test_a_namesake_whose_record_is_closed_is_still_a_namesake(
     key = register(exchange.client("hospital-b"), other, B)
     both = practice.post("Patient/$match", asked(one))
     assert "certain" not in {grade for _, _, grade in matches(both)}
-    close(exchange, key)
+    close(key)
     assert practice.post("Patient/$match", asked(one)).body == both.body
 
 

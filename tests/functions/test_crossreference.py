@@ -175,7 +175,7 @@ def test_closing_the_record_leaves_the_identity_known(exchange: Exchange, consum
     source = f"sourceIdentifier={A}|83-closed"
     before = pix(consumer, source)
     assert before.status == 200
-    close(exchange, key)
+    close(key)
     assert (pix(consumer, source).status, pix(consumer, source).body) == (200, before.body)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -12,8 +13,10 @@ import pytest
 from local.region import INS_TEST, RELIABILITY
 from passerelle import wiring
 from passerelle.aws.dynamodb import measure
+from passerelle.aws.journal import actions_of
 from passerelle.consents.model import RecordStatus
 from passerelle.patients import service
+from passerelle.patients.model import PersonChange
 from tests import examples
 from tests.exchange import Client, Exchange
 
@@ -382,25 +385,20 @@ def test_dmp_2_a_closed_record_hides_what_is_in_it_not_who_someone_is(
     assert ids(search(practice, query)) == [key]
     care = exchange.client("practice")
     assert care.post("Observation", examples.observation(key)).status == 201
-    close(exchange, key)
+    close(key)
     assert ids(search(practice, query)) == [key]
     assert practice.get(f"Patient/{key}").status == 200
     closed, unknown = (care.get(f"Observation?patient={each}") for each in (key, "0" * 16))
     assert (closed.json["total"], closed.json.get("entry")) == (unknown.json["total"], None)
 
 
-def close(exchange: Exchange, key: str) -> None:
+def close(key: str) -> None:
     """Have the person's record closed, as a decision of the patient would."""
-    clinical = exchange.stack.environment["CLINICAL_TABLE"]
-    place = {"PK": {"S": f"P#{key}"}, "SK": {"S": "c#PERSON"}}
-    client = exchange.stack.client("dynamodb")
-    item = client.get_item(TableName=clinical, Key=place, ConsistentRead=True)["Item"]
-    for record in item["records"]["L"]:
-        record["M"]["policy"]["M"]["status"] = {"S": RecordStatus.CLOSED.value}
-    client.put_item(TableName=clinical, Item=item)
     person = wiring.patient_index().find_person(key)
     assert person is not None
-    assert person.policy.status is RecordStatus.CLOSED
+    closed = tuple(replace(each, policy=replace(each.policy, status=RecordStatus.CLOSED)) for each in person.records)
+    change = PersonChange(before=person, after=replace(person, records=closed, revision=person.revision + 1))
+    wiring.dynamodb().transact(actions_of(change, wiring.table_names()))
 
 
 # --- INS-12: what others than the source see --------------------------------------------------------------------------

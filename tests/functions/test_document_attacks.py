@@ -532,9 +532,8 @@ def test_the_access_log_tells_the_patient_nothing_before_the_announcement(
     assert other.get(f"DocumentReference?patient={key}&status=current").json["total"] == 1
     own, all_of_it = log_of(patient, key), log_of(exchange.client("auditor"), key)
     new = [each for each in own if each["id"] not in before]
-    assert [each["subtype"][0]["code"] for each in new if each["agent"][0]["who"]["identifier"]["value"] == OTHER] == [
-        "search-type"
-    ]
+    told = [each["subtype"][0]["code"] for each in new if each["agent"][0]["who"]["identifier"]["value"] == OTHER]
+    assert told == ["AuthZ-Consent", "search-type"]
     set_id = submitting.place(answered[0]).partition("/")[2]
     for hidden in (id, derived.json["id"], set_id):
         assert hidden not in json.dumps(own)

@@ -20,7 +20,7 @@ from tests.functions.test_links import share, terms, visit
 from tests.functions.test_patients import register
 from tests.functions.test_uploads import announcement, complete, opened, send, uploaded
 
-AUTHORIZER = Counter(GetItem=1)
+AUTHORIZER = Counter({"BatchGetItem": 1})
 PDF = contents.pdf(9_000)
 
 
@@ -55,7 +55,7 @@ COSTS: dict[str, tuple[int, str]] = {
     "ITI-68": (3, "GetItem Query Query GetItem GetObject PutItem"),
     "$share": (2, "GetItem Query Query Query TransactWriteItems"),
     # The link, its issuer as registered now, the document as the issuer sees it, the content: one after the other.
-    "opening a link": (5, "GetItem GetItem GetItem Query Query GetItem GetObject TransactWriteItems"),
+    "opening a link": (5, "GetItem BatchGetItem GetItem Query Query GetItem GetObject TransactWriteItems"),
     "mask": (2, "GetItem Query Query TransactWriteItems"),
     "archive of a masked document": (2, "GetItem Query Query TransactWriteItems"),
     "withdraw": (2, "GetItem Query Query TransactWriteItems"),

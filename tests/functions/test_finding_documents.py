@@ -723,7 +723,7 @@ def large(exchange: Exchange) -> str:
     ],
 )
 def test_what_a_search_reads_does_not_grow_with_the_documents(practice: Client, large: str, query: str) -> None:
-    """The first page in three round trips, audit included, and 20 read units of the index; a body is one unit more.
+    """The first page in three round trips, audit included, and 21 read units of the index; a body is one unit more.
 
     The look-up of the person, when it is named by an identifier, is one round trip and one unit more.
     """
@@ -732,7 +732,7 @@ def test_what_a_search_reads_does_not_grow_with_the_documents(practice: Client, 
         answer = practice.get(f"DocumentReference?patient={large}&_count=10&{encoded(query) if query else ''}")
     assert answer.status == 200, answer.body
     assert spent.round_trips - AUTHORIZER <= 3, spent.calls
-    assert spent.read_units_of["Query"] <= 20, dict(spent.read_units_of)
+    assert spent.read_units_of["Query"] <= 21, dict(spent.read_units_of)
 
 
 def test_what_a_document_writes() -> None:

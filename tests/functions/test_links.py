@@ -134,9 +134,9 @@ def test_each_opening_is_in_the_patients_access_log(
     for event in events:
         assert event["purposeOfEvent"][0]["coding"][0]["code"] == "COVERAGE"
         (who,) = (agent for agent in event["agent"] if "policy" in agent)
-        assert who["who"]["identifier"]["value"]
-        assert who["role"][0]["coding"][0]["code"] == "third-party"
-        assert event["agent"][0]["who"]["identifier"]["value"] == "practice"
+        assert who["who"]["identifier"]["value"] == "practice"
+        assert event["agent"][0]["who"] == {"display": "third-party"}
+        assert event["subtype"][0]["code"] == "disclose"
     entities = {each["what"].get("reference"): each for each in disclosed["entity"]}
     (detail,) = entities[f"Binary/{document}"]["detail"]
     digest = exchange.client("practice", "ITI-68").get(f"Binary/{document}", Accept="*/*").header("Repr-Digest")

@@ -173,7 +173,7 @@ def test_who_closed_the_record_is_still_the_same_person(exchange: Exchange, hosp
     key = register(hospital, closed)
     before = matches(consumer.post("Patient/$match", asked(closed)))
     assert [each[0] for each in before] == [key]
-    close(exchange, key)
+    close(key)
     assert matches(consumer.post("Patient/$match", asked(closed))) == before  # hidden, a namesake would seem certain
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from unittest.mock import ANY
 
@@ -16,6 +17,7 @@ import pytest
 from functions.prescriptions.handler import handler
 from passerelle import wiring
 from passerelle.access import Caller
+from passerelle.audit.ports import Span
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.validation import validate
 from passerelle.prescriptions.validity import paris_day
@@ -278,9 +280,8 @@ def test_every_access_is_recorded_with_its_patient(api: Api) -> None:
     api.call(f"/Task/{id}/$accept", parameters(accessCode="wrong"), by=PHARMACY_B)
     api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_A)
     api.call(f"/Task/{id}", method="GET", key=None)
-    records = wiring.trail().of_patient(
-        api.region.patient, since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime.now(UTC), limit=4
-    )
+    span = Span(since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime.now(UTC))
+    records = list(islice(wiring.trail().of_patients([api.region.patient], span), 4))
     assert [(each.name, each.outcome) for each in records] == [
         ("read", "0"),
         ("$accept", "0"),

@@ -511,9 +511,10 @@ def test_the_scope_is_checked_before_anything_else(stack: Stack) -> None:
         assert (status, outcome["issue"][0]["code"]) == (403, "forbidden")
 
 
-def test_only_care_systems_subscribe(stack: Stack, endpoint: Endpoint) -> None:
-    for role in ("patient", "auditor"):
-        assert stack.call("POST", "/Subscription", resource(endpoint.url), role=role)[0] == 403
+def test_care_systems_subscribe_and_patients_to_the_own_record(stack: Stack, endpoint: Endpoint) -> None:
+    """What a patient is told of is in tests/functions/test_break_glass.py."""
+    assert stack.call("POST", "/Subscription", resource(endpoint.url), role="auditor")[0] == 403
+    assert stack.call("POST", "/Subscription", resource(endpoint.url), role="patient")[0] == 422
 
 
 def test_93_5_what_is_no_feed_is_not_stored(stack: Stack) -> None:

@@ -83,7 +83,7 @@ def test_a_registered_system_gets_a_token(system: System) -> None:
     status, body, _ = asked(system.form())
     assert status == 200
     assert set(body) == {"access_token", "token_type", "expires_in", "scope"}
-    assert body["token_type"] == "bearer"
+    assert body["token_type"] == "Bearer"
     assert body["expires_in"] == 300
     assert Scopes.parse(body["scope"]) == Scopes.parse(system.scope)
 
@@ -317,10 +317,10 @@ def test_the_discovery_document_is_json_whatever_is_asked() -> None:
     assert said["issuer"] == ROOT
     assert said["token_endpoint"] == TOKEN_URL
     assert said["jwks_uri"] == f"{ROOT}/oauth2/jwks"
-    assert said["grant_types_supported"] == ["client_credentials"]
-    assert said["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+    assert said["grant_types_supported"] == ["client_credentials", "authorization_code"]
+    assert said["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "client_secret_basic"]
     assert said["token_endpoint_auth_signing_alg_values_supported"] == ["RS384", "ES384"]
-    assert said["capabilities"] == ["client-confidential-asymmetric", "permission-v2"]
+    assert {"client-confidential-asymmetric", "permission-v2"} <= set(said["capabilities"])
     assert Scopes.parse(" ".join(said["scopes_supported"]))
 
 
@@ -356,6 +356,10 @@ def test_a_refusal_is_logged_with_our_words_only(caplog: pytest.LogCaptureFixtur
 def test_routes_are_data_for_the_gateway() -> None:
     assert {(route.method, route.gateway_path) for route in handler.routes} == {
         ("POST", "/oauth2/token"),
+        ("POST", "/oauth2/revoke"),
+        ("POST", "/oauth2/introspect"),
+        ("GET", "/oauth2/introspect"),
         ("GET", "/oauth2/jwks"),
+        ("GET", "/.well-known/oauth-authorization-server"),
         ("GET", "/fhir/.well-known/smart-configuration"),
     }

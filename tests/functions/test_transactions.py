@@ -320,7 +320,7 @@ def test_a_provenance_of_a_resource_whose_id_the_client_chose(hospital: Client, 
         "recorded": "2026-03-01T10:00:00Z",
         "agent": [{"who": {"display": "x"}}],
     }
-    assert refused(hospital, post(provenance)) == (422, "not-found", "Bundle.entry[0].resource.subject")
+    assert refused(hospital, post(provenance)) == (422, "not-found", "Bundle.entry[0].resource.target")
     content = examples.observation(key, id="chosen-2")
     answered = send(hospital, post(provenance), entry("PUT", "Observation/chosen-2", content))
     assert place(answered[0]).startswith(f"Provenance/{key}-")

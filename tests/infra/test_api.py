@@ -18,6 +18,7 @@ from infra.functions import FUNCTIONS, Http
 from infra.gateway_responses import GATEWAY_RESPONSES
 from infra.metadata import json_template, xml_template
 from infra.routes import endpoints, fhir_routes
+from infra.settings import OpenIdProvider
 from passerelle.fhir import xml as fhir_xml
 from passerelle.fhir.capability import capability_statement
 
@@ -25,10 +26,30 @@ PUBLIC = {
     ("GET", "/fhir/metadata"),
     ("GET", "/fhir/.well-known/smart-configuration"),
     ("GET", "/links/{token}"),
+    ("GET", "/log/anchors/latest"),
+    ("GET", "/log/anchors/{epoch}"),
+    ("GET", "/log/consistency"),
+    ("GET", "/log/keys"),
     ("GET", "/oauth2/jwks"),
     ("POST", "/links/{token}"),
+    ("GET", "/.well-known/oauth-authorization-server"),
+    ("GET", "/oauth2/introspect"),
+    ("POST", "/oauth2/introspect"),
+    ("POST", "/oauth2/revoke"),
+    ("GET", "/oauth2/authorize"),
+    ("POST", "/oauth2/authorize"),
+    ("GET", "/oauth2/callback"),
     ("POST", "/oauth2/token"),
 }
+PROVIDER = OpenIdProvider(
+    id="psc",
+    name="Pro Santé Connect",
+    profile="professionals",
+    issuer="https://provider.example",
+    client_id="passerelle",
+    acr="eidas1",
+    secret="arn:aws:secretsmanager:eu-west-3:123456789012:secret:psc-AbCdEf",
+)
 # What the client gets for each failure that API Gateway can meet here (contract GEN-13, GEN-16).
 EXPECTED = {
     "UNAUTHORIZED": ("401", "login"),
@@ -131,7 +152,7 @@ def test_path_variables_at_the_same_place_have_the_same_name(stage: Any) -> None
 
 
 def test_the_stack_keeps_clear_of_cloudformations_limit(stage: Any) -> None:
-    assert len(stage.template["Resources"]) < 300
+    assert len(stage.template["Resources"]) < 400  # of 500
     assert len(json.dumps(stage.template)) < 1_000_000
 
 
@@ -269,3 +290,52 @@ def test_with_a_domain_the_api_answers_to_no_other_name(tmp_path: Path) -> None:
     )
     url = resources["AWS::Lambda::Function"]["Environment"]["Variables"]["PUBLIC_URL"]
     assert url["Fn::If"][2] == "https://fhir.example.org"
+
+
+@pytest.mark.usefixtures("dev")  # Node is running
+def test_with_a_trust_store_clients_connect_with_a_certificate_or_not_at_all(tmp_path: Path) -> None:
+    """API Gateway has mutual TLS under its older policies only; without the default endpoint there is no way around."""
+    from infra.settings import PROD, Domain, TrustStore
+    from infra.synthesis import add_stack, new_app
+
+    trust = TrustStore(bucket="trust", key="authorities.pem", version="3")
+    certificate = "arn:aws:acm:eu-west-3:123456789012:certificate/x"
+    domain = Domain(name="fhir.example.org", certificate_arn=certificate, trust_store=trust)
+    app = new_app(bundling=False, outdir=tmp_path)
+    stack = add_stack(app, replace(PROD, domain=domain, token_keys=(2, 1), openid_providers=(PROVIDER,)))
+    app.synth()
+    resources = json.loads((tmp_path / stack.template_file).read_text())["Resources"].values()
+    (name,) = (each["Properties"] for each in resources if each["Type"] == "AWS::ApiGateway::DomainName")
+    (rest,) = (each["Properties"] for each in resources if each["Type"] == "AWS::ApiGateway::RestApi")
+    assert name["MutualTlsAuthentication"] == {
+        "TruststoreUri": "s3://trust/authorities.pem",
+        "TruststoreVersion": "3",
+    }
+    assert name["SecurityPolicy"] == rest["SecurityPolicy"] == "TLS_1_2"
+    assert "EndpointAccessMode" not in name.keys() | rest.keys()
+    assert rest["DisableExecuteApiEndpoint"] is True
+    # What proves the exchange to an OpenID provider is for the function where people log in, alone.
+    readers = [
+        (each["Properties"]["Roles"][0]["Ref"], json.dumps(statement["Resource"]))
+        for each in resources
+        if each["Type"] == "AWS::IAM::Policy"
+        for statement in each["Properties"]["PolicyDocument"]["Statement"]
+        if "secretsmanager:GetSecretValue" in statement["Action"]
+    ]
+    proved = [role for role, secrets in readers if PROVIDER.secret in secrets]
+    assert [role.startswith("LoginRole") for role in proved] == [True]
+    # While one key of access tokens replaces another, functions know both, the new one first.
+    (keys,) = {
+        json.dumps(each["Properties"]["Environment"]["Variables"]["TOKEN_KEY_IDS"])
+        for each in resources
+        if each["Type"] == "AWS::Lambda::Function" and "Environment" in each["Properties"]
+    }
+    assert keys.index("KeysToken2") < keys.index("KeysToken", keys.index("KeysToken2") + 1)
+    allowed = [
+        statement["Resource"]
+        for each in resources
+        if each["Type"] == "AWS::IAM::Policy"
+        for statement in each["Properties"]["PolicyDocument"]["Statement"]
+        if "kms:Sign" in statement["Action"] and "kms:GetPublicKey" in statement["Action"]
+    ]
+    assert any(len(each) == 2 for each in allowed if isinstance(each, list))

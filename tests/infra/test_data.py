@@ -25,11 +25,27 @@ def key_of(stage: Any, purpose: str) -> dict[str, Any]:
     return {"Fn::GetAtt": [name, "Arn"]}
 
 
+def locked(stage: Any) -> dict[str, Any]:
+    return {name: each for name, each in stage.of("AWS::S3::Bucket").items() if each.get("ObjectLockEnabled")}
+
+
+def contents_of(stage: Any) -> Any:
+    """The bucket of the contents of documents."""
+    (bucket,) = (each for name, each in locked(stage).items() if "Anchors" not in name)
+    return bucket
+
+
+def anchors_of(stage: Any) -> Any:
+    """The bucket of the anchors of the verifiable log."""
+    (bucket,) = (each for name, each in locked(stage).items() if "Anchors" in name)
+    return bucket
+
+
 def test_there_is_one_table_per_spec_each_under_the_key_of_health_data(stage: Any) -> None:
     tables = stage.of("AWS::DynamoDB::Table")
     streams = [table.get("StreamSpecification", {}).get("StreamViewType") for table in tables.values()]
     assert streams == [spec.stream for spec in TABLES]
-    for table in tables.values():
+    for spec, table in zip(TABLES, tables.values(), strict=True):
         assert [(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]] == [
             ("PK", "HASH"),
             ("SK", "RANGE"),
@@ -37,13 +53,13 @@ def test_there_is_one_table_per_spec_each_under_the_key_of_health_data(stage: An
         assert {a["AttributeType"] for a in table["AttributeDefinitions"]} == {"S"}
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert table["SSESpecification"]["KMSMasterKeyId"] == key_of(stage, "health data in tables")
-        assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": spec.is_recoverable}
         assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
         assert not {"TableName", "GlobalSecondaryIndexes", "LocalSecondaryIndexes"} & table.keys()
 
 
 def test_documents_are_versioned_locked_encrypted_and_their_access_is_logged(stage: Any) -> None:
-    (bucket,) = (b for b in stage.of("AWS::S3::Bucket").values() if b.get("ObjectLockEnabled"))
+    bucket = contents_of(stage)
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["BucketKeyEnabled"] is True
     assert rule["ServerSideEncryptionByDefault"] == {
@@ -56,12 +72,22 @@ def test_documents_are_versioned_locked_encrypted_and_their_access_is_logged(sta
 
 
 def test_object_lock_has_a_default_period_in_prod_only(dev: Any, prod: Any) -> None:
-    def locks(stage: Any) -> list[Any]:
-        buckets = stage.of("AWS::S3::Bucket").values()
-        return [b.get("ObjectLockConfiguration") for b in buckets if b.get("ObjectLockEnabled")]
+    assert "ObjectLockConfiguration" not in contents_of(dev)
+    assert "ObjectLockConfiguration" not in anchors_of(dev)
+    lock = contents_of(prod)["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert lock == {"Days": 30, "Mode": "GOVERNANCE"}
 
-    assert locks(dev) == [None]
-    assert locks(prod)[0]["Rule"]["DefaultRetention"] == {"Days": 30, "Mode": "GOVERNANCE"}
+
+def test_anchors_of_the_log_cannot_be_taken_away_for_ten_years(stage: Any, prod: Any) -> None:
+    lock = anchors_of(prod)["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert (lock["Mode"], lock["Days"] // 365) == ("COMPLIANCE", 10)
+    bucket = anchors_of(stage)
+    assert "LifecycleConfiguration" not in bucket
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == key_of(stage, "no health data")
+    assert bucket["LoggingConfiguration"]["DestinationBucketName"]
+    key = stage.of("AWS::KMS::Key")[key_of(stage, "verifiable log")["Fn::GetAtt"][0]]
+    assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
 
 
 def test_no_bucket_is_public_and_every_one_is_versioned_but_that_of_uploads(stage: Any) -> None:
@@ -84,7 +110,7 @@ def test_nothing_stays_where_clients_upload(stage: Any) -> None:
 
 
 def test_a_deleted_content_can_be_brought_back_for_a_month(stage: Any) -> None:
-    (bucket,) = (b for b in stage.of("AWS::S3::Bucket").values() if b.get("ObjectLockEnabled"))
+    bucket = contents_of(stage)
     (lifecycle,) = bucket["LifecycleConfiguration"]["Rules"]
     assert lifecycle["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
 

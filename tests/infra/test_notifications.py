@@ -25,8 +25,9 @@ def sources(stage: Any) -> dict[str, dict[str, Any]]:
 def dead_letter_queues(stage: Any) -> set[str]:
     queues = stage.of("AWS::SQS::Queue").values()
     redrives = [queue["RedrivePolicy"]["deadLetterTargetArn"] for queue in queues if "RedrivePolicy" in queue]
-    on_failure = sources(stage)["relay"]["DestinationConfig"]["OnFailure"]["Destination"]
-    return {arn["Fn::GetAtt"][0] for arn in (*redrives, on_failure)}
+    streams = (mapping for mapping in sources(stage).values() if "DestinationConfig" in mapping)
+    on_failure = [mapping["DestinationConfig"]["OnFailure"]["Destination"] for mapping in streams]
+    return {arn["Fn::GetAtt"][0] for arn in (*redrives, *on_failure)}
 
 
 def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -> None:
@@ -43,7 +44,8 @@ def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -
 
 
 def test_every_batch_fails_record_by_record(stage: Any) -> None:
-    assert sources(stage).keys() == {"relay", "dispatch", "deliver", "quarantine", "sweep"}
+    started = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "catalogue", "seal", "erase"}
+    assert sources(stage).keys() == started
     for name, mapping in sources(stage).items():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
 
@@ -59,6 +61,25 @@ def test_the_relay_sees_outbox_items_only_and_gives_up_into_its_queue(stage: Any
     assert relay["StartingPosition"] == "TRIM_HORIZON"
     assert 0 < relay["MaximumRecordAgeInSeconds"] < DAYS, "a stream keeps records for a day"
     assert relay["DestinationConfig"]["OnFailure"]["Destination"]
+
+
+def test_the_log_gets_every_audit_record_and_goes_on_trying_for_most_of_a_day(stage: Any) -> None:
+    append = sources(stage)["append"]
+    (given,) = append["FilterCriteria"]["Filters"]
+    assert json.loads(given["Pattern"]) == {
+        "eventName": ["INSERT"],
+        "dynamodb": {"Keys": {"PK": {"S": [{"prefix": "A#"}]}}},
+    }
+    assert append["BisectBatchOnFunctionError"] is True
+    assert append["StartingPosition"] == "TRIM_HORIZON"
+    assert append["MaximumRetryAttempts"] == -1
+    assert DAYS / 2 < append["MaximumRecordAgeInSeconds"] < DAYS, "a stream keeps records for a day"
+
+
+def test_a_minute_is_over_when_it_is_sealed_and_sealed_once_at_a_time(stage: Any) -> None:
+    (queue,) = (each for name, each in stage.of("AWS::SQS::Queue").items() if "Seals" in name and "Dead" not in name)
+    assert 60 < queue["DelaySeconds"] < 120
+    assert queue["FifoQueue"] is True
 
 
 def test_a_message_stays_hidden_while_its_function_works(stage: Any) -> None:
@@ -82,9 +103,11 @@ def test_deliveries_are_ordered_per_subscription_and_numbered_by_us(stage: Any) 
 
 
 def test_every_event_goes_to_the_queue_and_to_the_archive(stage: Any) -> None:
-    (rule,) = (each for each in stage.of("AWS::Events::Rule").values() if "EventBusName" in each)
+    """And those of erased persons to who makes them unreadable, besides."""
+    patterns = [each["EventPattern"] for each in stage.of("AWS::Events::Rule").values() if "EventBusName" in each]
     (archive,) = stage.of("AWS::Events::Archive").values()
-    assert rule["EventPattern"] == archive["EventPattern"] == {"source": [SOURCE]}
+    assert archive["EventPattern"] == {"source": [SOURCE]}
+    assert sorted(patterns, key=len) == [{"source": [SOURCE]}, {"source": [SOURCE], "detail-type": ["record-erased"]}]
 
 
 def test_each_rule_reaches_its_queue_and_no_other(stage: Any) -> None:
@@ -123,7 +146,7 @@ def test_contents_wait_until_no_commit_can_be_on_its_way(stage: Any) -> None:
     assert queue["DelaySeconds"] == 900 > 10 * HTTP_SECONDS
     (rule,) = (each for each in stage.of("AWS::Events::Rule").values() if each["EventPattern"]["source"] == ["aws.s3"])
     assert rule["EventPattern"]["detail"]["object"] == {"key": [{"prefix": "documents/"}]}
-    (bucket,) = (each for each in stage.of("AWS::S3::Bucket").values() if each.get("ObjectLockEnabled"))
+    (bucket,) = (each for name, each in stage.of("AWS::S3::Bucket").items() if "DocumentVaultBucket" in name)
     assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
@@ -137,7 +160,10 @@ def test_there_is_an_alarm_on_everything_that_must_not_happen(stage: Any) -> Non
         assert any(f'"{queue}"' in each for each in watched["ApproximateNumberOfMessagesVisible"]), queue
     for function in stage.of("AWS::Lambda::Function"):
         assert any(f'"{function}"' in each for each in watched["Errors"]), function
-    assert any("Relay" in each for each in watched["IteratorAge"])
+    assert {name for name in ("Relay", "Append") if any(name in each for each in watched["IteratorAge"])} == {
+        "Relay",
+        "Append",
+    }
     assert watched["5XXError"]
 
 

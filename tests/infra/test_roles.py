@@ -7,29 +7,33 @@ from typing import Any
 
 import pytest
 
-from infra.functions import FUNCTIONS, Authorizer, FunctionSpec, Http, Outbox, Queue
+from infra.functions import FUNCTIONS, Authorizer, FunctionSpec, Http, Outbox, Queue, Trail
 from infra.paths import ROOT
 from passerelle.aws.quarantine import PREFIXES
 from passerelle.aws.tables import TABLES
 
 # What Lambda itself does under the role of the function; everything else is in the table of functions.
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+_STREAM = {
+    "dynamodb:DescribeStream",
+    "dynamodb:GetRecords",
+    "dynamodb:GetShardIterator",
+    "dynamodb:ListStreams",
+    "sqs:SendMessage",  # to the dead-letter queue
+}
 POLLING: Mapping[type, set[str]] = {
     Http: set(),
     Authorizer: set(),
-    Outbox: {
-        "dynamodb:DescribeStream",
-        "dynamodb:GetRecords",
-        "dynamodb:GetShardIterator",
-        "dynamodb:ListStreams",
-        "sqs:SendMessage",  # to the dead-letter queue
-    },
+    Outbox: _STREAM,
+    Trail: _STREAM,
     Queue: {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
 }
 TRACES = {"xray:PutTelemetryRecords", "xray:PutTraceSegments"}
 # The only resources that end in a wildcard, with the actions for which AWS has no narrower name.
 WILDCARDS = {
     "<bucket>/*": {
+        "s3:BypassGovernanceRetention",
+        "s3:DeleteObjectVersion",
         "s3:DeleteObject",
         "s3:GetObject",
         "s3:ListMultipartUploadParts",
@@ -152,16 +156,17 @@ def test_nobody_scans_and_each_privilege_has_one_holder(stage: Any) -> None:
             holders.setdefault(action, set()).add(function)
     assert "dynamodb:Scan" not in holders
     assert holders["events:PutEvents"] == {"relay"}  # law 7
-    assert holders["kms:Sign"] == {"token"}
+    assert holders["kms:Sign"] == {"token", "seal"}  # each with a key of its own
     assert holders["sqs:ChangeMessageVisibility"] == {"deliver"}
 
 
-def test_only_one_function_takes_contents_of_documents_away_and_none_destroys_them(prod: Any) -> None:
-    (vault,) = (name for name, each in prod.of("AWS::S3::Bucket").items() if each.get("ObjectLockEnabled"))
+def test_only_one_function_takes_contents_of_documents_away_and_one_destroys_them(prod: Any) -> None:
+    (vault,) = (name for name, each in prod.of("AWS::S3::Bucket").items() if "DocumentVaultBucket" in name)
     deleting = set()
     for function, statement in statements(prod):
         actions = listed(statement["Action"])
-        assert not {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"} & set(actions)
+        destroys = {"s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"} & set(actions)
+        assert not destroys or function == "erase", function
         if vault in str(statement["Resource"]) and "s3:DeleteObject" in actions:
             deleting.add(function)
     assert deleting == {"sweep"}
@@ -198,5 +203,16 @@ def test_audit_records_can_be_added_but_not_changed(stage: Any) -> None:
     (audit,) = (name for name in stage.of("AWS::DynamoDB::Table") if "Audit" in name)
     for function, statement in statements(stage):
         if {"Fn::GetAtt": [audit, "Arn"]} in listed(statement["Resource"]):
-            changing = {"dynamodb:DeleteItem", "dynamodb:UpdateItem"}
-            assert not changing & set(listed(statement["Action"])), function
+            changing = {"dynamodb:DeleteItem", "dynamodb:UpdateItem"} & set(listed(statement["Action"]))
+            assert not changing, function
+
+
+def test_only_who_erases_people_changes_a_data_key(stage: Any) -> None:
+    (keys,) = (name for name in stage.of("AWS::DynamoDB::Table") if "TablesKeys" in name)
+    changing = {
+        function
+        for function, statement in statements(stage)
+        if {"Fn::GetAtt": [keys, "Arn"]} in listed(statement["Resource"])
+        and {"dynamodb:DeleteItem", "dynamodb:UpdateItem"} & set(listed(statement["Action"]))
+    }
+    assert changing == {"erase"}

@@ -85,7 +85,20 @@ MINIMAL: dict[str, dict[str, Any]] = {
         },
         "subject": "subject",
     },
-    "Consent": {"status": "active", "scope": TEXT, "category": [TEXT], "patient": "subject", "policyRule": TEXT},
+    "Consent": {
+        "status": "active",
+        "scope": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]
+        },
+        "category": [TEXT],
+        "patient": "subject",
+        "dateTime": AT,
+        "performer": [NAME],
+        "organization": [NAME],
+        "sourceAttachment": {"title": "x"},
+        "policy": [{"uri": "https://profiles.ihe.net/ITI/PCF/Policy-basic-normal"}],
+        "provision": {"type": "permit"},
+    },
     "Coverage": {"status": "active", "beneficiary": "subject", "payor": [NAME]},
     "DetectedIssue": {"status": "final", "patient": "subject"},
     "Device": {"patient": "subject"},
@@ -385,7 +398,7 @@ def test_own_types_are_served(hospital: Client, exchange: Exchange, key: str, de
     assert found.status == 200
     record = found.json["entry"][0]["resource"]["id"]
     assert hospital.get(f"AuditEvent/{record}").status == 200
-    assert interactions(declared["AuditEvent"]) == {"read", "search-type"}
+    assert interactions(declared["AuditEvent"]) == {"create", "read", "search-type"}
     assert hospital.get("Subscription/absent").json["issue"][0]["code"] == "not-found"
     assert hospital.request("DELETE", "Subscription/absent").json["issue"][0]["code"] == "not-found"
     assert hospital.post("Subscription", {"resourceType": "Subscription"}).status == 422

@@ -89,7 +89,7 @@ def crash_everywhere(
             crashes.calls = 0
             assert command(key).status < 300
         total = crashes.calls
-        assert total >= 3
+        assert total >= 2  # what is there, and the commit
         for at in range(total + 1):
             key = str(uuid.uuid4())
             prepare(key)

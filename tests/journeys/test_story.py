@@ -10,20 +10,22 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from infra.functions import FUNCTIONS
 from local import samples
-from local.region import PARTICIPANTS, ins_of, people
+from local.region import IDNST, PARTICIPANTS, ins_of, people
 from local.scanner import EICAR
 from local.story import Step
 from passerelle import wiring
 from tests import contents, documents, examples, submitting
-from tests.exchange import Client, Exchange, exchange_on_moto, is_weak
+from tests.exchange import Client, Exchange, PumpedWebhook, exchange_on_moto, is_weak
 from tests.feeding import entry, fed, key_of, newcomer, replaced_by, told
 from tests.functions import test_sweep, test_uploads
+from tests.functions.test_control import subscribe
 
 _function: contextvars.ContextVar[str | None] = contextvars.ContextVar("function", default=None)
 
@@ -36,8 +38,16 @@ _READS_LARGE = {("documents", "s3:GetObject")}
 # The lock of a content: the stage of the tests has none (tests/ports/test_locked_contents.py).
 _LOCKS = {("documents", "s3:PutObjectRetention")}
 _LARGE = base64.b64encode(random.Random(1).randbytes(400_000)).decode()
+
+
+def _all_of(function: str) -> set[tuple[str, str]]:
+    (spec,) = (each for each in FUNCTIONS if each.name == function)
+    return {(grant.on, action) for grant in spec.grants for action in grant.actions}
+
+
 UNSEEN: Mapping[str, set[tuple[str, str]]] = {
-    "patients": _UPDATES,
+    # A record is handed out by its patient (tests/journeys/test_export.py).
+    "patients": _UPDATES | {("uploads", "s3:GetObject"), ("uploads", "s3:PutObject")},
     "documents": _LOCKS,
     "sweep": _MEETS | {("clinical", "dynamodb:GetItem")},
     "records": _LOCKS,
@@ -46,6 +56,10 @@ UNSEEN: Mapping[str, set[tuple[str, str]]] = {
     "subscriptions": _MEETS,
     "links": _MEETS,
     "quarantine": _MEETS | _READS_LARGE,
+    # People log in at a provider (tests/functions/test_login.py).
+    "login": _all_of("login"),
+    # Nobody is erased in the story (tests/journeys/test_erasure.py).
+    "erase": _all_of("erase"),
 }
 
 
@@ -67,7 +81,12 @@ class Calls:
             environment["EVENT_BUS"]: "events-bus",
             environment["DELIVERIES_QUEUE_URL"]: "deliveries",
             environment["INDEX_SECRET_ARN"]: "index-secret",
-            environment["TOKEN_KEY_ID"]: "token-key",
+            environment["LEDGER_TABLE"]: "ledger",
+            environment["KEYS_TABLE"]: "keys",
+            environment["ANCHORS_BUCKET"]: "anchors",
+            environment["ANCHOR_KEY_ID"]: "anchor-key",
+            environment["SEALS_QUEUE_URL"]: "seals",
+            environment["TOKEN_KEY_IDS"]: "token-key",
         }
 
     def note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -188,7 +207,8 @@ def _the_rest(exchange: Exchange) -> None:
     assert practice.request("DELETE", place).status == 200
     _hidden_and_large(hospital, key)
     _patient_feed(exchange)
-    _dead_endpoint(exchange)  # nobody is told of what follows
+    _dead_endpoint(exchange)  # no system is told of what follows
+    _emergency(exchange)
     many = [
         {"resource": examples.observation(key), "request": {"method": "POST", "url": "Observation"}} for _ in range(60)
     ]
@@ -210,6 +230,8 @@ def _the_rest(exchange: Exchange) -> None:
     _links_and_malware(exchange, key)
     _identities(exchange)
     _transfers(exchange, key)
+    _verifiable_log(exchange)
+    _logs_and_tokens(exchange)
 
 
 def _hidden_and_large(hospital: Client, key: str) -> None:
@@ -345,7 +367,9 @@ def _dead_endpoint(exchange: Exchange) -> None:
     place = f"Subscription/{item['PK']['S'].removeprefix('S#')}"
     assert practice.get(place).json["status"] == "error"
     (dead,) = [
-        each.ref for each in exchange.stack.resources.values() if each.ref.endswith(".fifo") and "Dead" in each.ref
+        each.ref
+        for each in exchange.stack.resources.values()
+        if each.ref.endswith(".fifo") and "DeliveriesDead" in each.ref
     ]
     attributes = exchange.stack.client("sqs").get_queue_attributes(
         QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"]
@@ -354,6 +378,56 @@ def _dead_endpoint(exchange: Exchange) -> None:
     assert practice.get(f"{place}/$status").status == 200
     assert practice.get(f"{place}/$events?eventsSinceNumber=1").json["entry"]
     assert practice.request("DELETE", place).status == 200
+
+
+def _verifiable_log(exchange: Exchange) -> None:
+    """A minute later: what was recorded is sealed, and proved to be so."""
+    exchange.pump.run_until_idle()
+    runtime = exchange.gateway._runtime
+    (seal,) = (logical_id for logical_id, each in runtime.functions.items() if each.name == "seal")
+    message = {"messageId": "1", "receiptHandle": "r", "body": "{}", "attributes": {"MessageGroupId": "seal"}}
+    assert runtime.invoke(seal, {"Records": [message]}) == {"batchItemFailures": []}
+    event = next(item["id"]["S"] for item in exchange.table("audit") if "commitment" in item)
+    answer = exchange.client("auditor").get(f"AuditEvent/{event}/$proof")
+    assert answer.status == 200, answer.body
+    for path in ("anchors/latest", "consistency?first=0&second=0", "keys"):
+        assert exchange.gateway.request("GET", f"/log/{path}", {}, b"").status == 200
+
+
+def _logs_and_tokens(exchange: Exchange) -> None:
+    """A system deposits a trace of its own; logs are asked by who and when; tokens are looked at and taken back."""
+    exchange.pump.run_until_idle()
+    day = datetime.now(UTC).date().isoformat()
+    depositor = exchange.client("hospital-a", "ITI-20 ITI-81")
+    trace = {
+        "resourceType": "AuditEvent",
+        "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+        "period": {"start": f"{day}T00:00:00Z"},
+        "recorded": f"{day}T00:00:00Z",
+        "agent": [{"who": {"display": "viewer"}, "requestor": True}],
+        "source": {"observer": {"identifier": {"system": IDNST, "value": PARTICIPANTS[0].organisation}}},
+    }
+    for _ in range(2):
+        assert depositor.post("AuditEvent", trace, Idempotency_Key="trace").status == 201
+    assert depositor.get(f"AuditEvent?date=ge{day}").json["entry"]
+    assert exchange.client("auditor").get(f"AuditEvent?date=ge{day}&_count=5").json["entry"]
+    assert depositor.authorization("introspect", token=depositor.token()).status == 401  # not entitled to
+    assert depositor.authorization("revoke", token=depositor.token()).status == 200
+
+
+def _emergency(exchange: Exchange) -> None:
+    """A glass that is broken: the patient is told, and a supervisor looks at it."""
+    practice, myself, auditor = (exchange.client(name) for name in ("practice", "patient-1", "auditor"))
+    key = myself.get(f"Patient?identifier={examples.ins(1)}").json["entry"][0]["resource"]["id"]
+    with PumpedWebhook(exchange.pump) as webhook:
+        made = subscribe(myself, webhook, "emergency-access", f"Patient?patient=Patient/{key}")
+        given = samples.parameters(reason__valueCode="unconscious", text__valueString="found in the street")
+        assert practice.post(f"Patient/{key}/$break-glass", given, Idempotency_Key="glass").status == 200
+        exchange.pump.run_until_idle()
+        listed = auditor.get("Patient/$break-glass-uses").json["parameter"][0]["part"]
+        review = samples.parameters(use__valueId=listed[0]["valueId"], verdict__valueCode="justified")
+        assert auditor.post("Patient/$review-break-glass", review).status == 200
+        assert myself.request("DELETE", f"Subscription/{made}").status == 200
 
 
 def _patient_feed(exchange: Exchange) -> None:
@@ -384,7 +458,7 @@ def _patient_feed(exchange: Exchange) -> None:
 def test_the_story_is_told(played: tuple[Exchange, Calls, list[Step], str]) -> None:
     _, _, steps, _ = played
     assert len(steps) >= 30
-    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 12)}
+    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 13)}
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
@@ -417,6 +491,7 @@ def test_no_personal_data_in_logs_and_events(played: tuple[Exchange, Calls, list
         "Antoine",
         "identity card",  # of the reasons that stewards give
         "brother",
+        "street",  # of the words of who broke the glass
     ]
     outbox = [item for item in exchange.table("clinical") if item["PK"]["S"].startswith("O#")]
     assert outbox
@@ -429,7 +504,7 @@ def test_no_personal_data_in_logs_and_events(played: tuple[Exchange, Calls, list
 
 def test_every_request_left_an_access_record(played: tuple[Exchange, Calls, list[Step], str]) -> None:
     exchange, _, steps, _ = played
-    records = exchange.table("audit")
+    records = [item for item in exchange.table("audit") if item["PK"]["S"].startswith("A#")]
     asked = {item["request_id"]["S"] for item in records if "request_id" in item}
     answered = [step for step in steps if step.path.startswith("/fhir/")]
     assert len(asked) >= len(answered)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import boto3
 import pytest
 
 from passerelle import wiring
-from passerelle.audit.model import KEPT, AuditRecord
-from passerelle.aws.audit import DynamoAuditTrail, record_from_item, record_to_item
-from passerelle.aws.dynamodb import measure
+from passerelle.access import Decision
+from passerelle.audit.model import DEPOSIT, KEPT, AuditRecord
+from passerelle.audit.ports import Reached, Span
+from passerelle.aws.audit import DynamoAuditIndex, DynamoAuditTrail, record_from_item, record_to_item
+from passerelle.aws.dynamodb import Meter, measure, to_attributes
 from passerelle.errors import PasserelleError
 from passerelle.identifiers import new_patient_key, new_ulid, time_of
 from tests.registered import empty, services
@@ -53,8 +56,13 @@ def trail() -> DynamoAuditTrail:
     return wiring.trail()
 
 
+def written(meter: Meter) -> list[str]:
+    """The calls that write: the data key of a record is read the first time."""
+    return [call for call in meter.calls if call != "GetItem"]
+
+
 def accesses(trail: DynamoAuditTrail, since: datetime, until: datetime, limit: int = 50) -> list[AuditRecord]:
-    return list(trail.of_patient(PATIENT, since=since, until=until, limit=limit))
+    return list(islice(trail.of_patients([PATIENT], Span(since=since, until=until)), limit))
 
 
 @pytest.mark.parametrize(
@@ -68,13 +76,26 @@ def accesses(trail: DynamoAuditTrail, since: datetime, until: datetime, limit: i
             references=("Observation/x", "Observation/y"),
             query="Observation?code=1",
             reason="forbidden",
+            purpose="ETREAT",
+            digests=(("Binary/x", "bQ=="),),
+            user_name="Jeanne Durand",
+            profession="10",
+            person="urn:oid:1.2|3",
+            token_tail="abc",
+            external_id="trace-7",
+            address="192.0.2.7",
+            recipient="a colleague",
+            decision=Decision(
+                is_permitted=True, rule="relation", facts={"role": "hospital", "is_own": False}, rules="1"
+            ),
+            deposit='{"resourceType":"AuditEvent"}',
         ),
         record(patient=None, client_id="", organisation="", role="", token_id=""),
     ],
     ids=["patient", "no-patient", "everything", "nobody"],
 )
 def test_a_record_comes_back_as_it_was(made: AuditRecord) -> None:
-    assert record_from_item(record_to_item(made)) == made
+    assert record_from_item(record_to_item(made, wiring.table_names()), wiring.table_names()) == made
 
 
 @pytest.mark.parametrize("patient", [PATIENT, None])
@@ -108,26 +129,29 @@ def test_a_period_takes_its_start_and_leaves_its_end(trail: DynamoAuditTrail) ->
     assert sorted(each.at for each in found) == moments[:2]
 
 
-def test_records_that_do_not_match_do_not_count_for_the_limit(trail: DynamoAuditTrail) -> None:
-    for second in range(0, 60, 3):
-        at = AT + timedelta(seconds=second)
-        trail.append([record(at=at), record(at=at + timedelta(seconds=1), client_id="laboratory")])
-    found = trail.of_patient(
-        PATIENT,
-        since=AT,
-        until=AT + timedelta(minutes=2),
-        limit=15,
-        matches=lambda each: each.client_id == "laboratory",
-    )
-    assert len(found) == 15
-    assert {each.client_id for each in found} == {"laboratory"}
+def test_the_logs_of_several_source_records_are_one(trail: DynamoAuditTrail) -> None:
+    moments = [AT + timedelta(minutes=minute) for minute in range(6)]
+    made = [record(at=at, patient=(PATIENT, OTHER)[number % 2]) for number, at in enumerate(moments)]
+    trail.append(made)
+    span = Span(since=AT, until=AT + timedelta(hours=1))
+    assert list(trail.of_patients([PATIENT, OTHER], span)) == made[::-1]
+    below = replace(span, before=made[3].ulid)
+    assert list(trail.of_patients([PATIENT, OTHER], below)) == made[3::-1]
+
+
+def test_a_page_is_read_when_it_is_asked_for(trail: DynamoAuditTrail) -> None:
+    trail.append([record(at=AT + timedelta(seconds=second)) for second in range(30)])
+    with measure() as meter:
+        found = trail.of_patients([PATIENT], Span(since=AT, until=AT + timedelta(minutes=1), page=5))
+        assert len(list(islice(found, 5))) == 5
+    assert meter.calls == ["Query"]
 
 
 def test_many_records_of_one_request_are_all_stored(trail: DynamoAuditTrail) -> None:
     made = [record(patient=new_patient_key()) for _ in range(130)]
     with measure() as meter:
         trail.append(made)
-    assert meter.calls == ["TransactWriteItems"] * 2
+    assert written(meter) == ["TransactWriteItems"] * 2
     assert all(trail.find(each.id) == each for each in made)
 
 
@@ -135,7 +159,7 @@ def test_one_record_is_one_put_and_none_is_nothing(trail: DynamoAuditTrail) -> N
     with measure() as meter:
         trail.append([record()])
         trail.append([])
-    assert (meter.calls, meter.write_units) == (["PutItem"], 1)
+    assert (written(meter), meter.write_units) == (["PutItem"], 1)
 
 
 def test_a_month_without_accesses_costs_one_query(trail: DynamoAuditTrail) -> None:
@@ -169,3 +193,65 @@ def test_the_time_in_an_id_is_exact_to_the_millisecond() -> None:
     for milliseconds in range(1000):
         at = AT + timedelta(milliseconds=milliseconds)
         assert time_of(new_ulid(at)) == at
+
+
+# --- by who acted, and by when ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(trail: DynamoAuditTrail) -> DynamoAuditIndex:
+    return wiring.audit_index()
+
+
+def indexed(index: DynamoAuditIndex, trail: DynamoAuditTrail, made: list[AuditRecord]) -> None:
+    """Store records, and index them as their stream would, some of it twice."""
+    trail.append(made)
+    for each in [*made, *made[:3]]:
+        index.add(to_attributes(record_to_item(each, wiring.table_names())))
+
+
+def found(records: Iterable[AuditRecord | Reached]) -> list[AuditRecord]:
+    return [each for each in records if isinstance(each, AuditRecord)]
+
+
+def test_what_a_professional_did_is_found_without_reading_what_others_did(
+    trail: DynamoAuditTrail, index: DynamoAuditIndex
+) -> None:
+    at = [AT + timedelta(days=day) for day in range(-40, 0, 4)]
+    mine = [record(at=each, patient=new_patient_key(), professional="810003461033") for each in at]
+    others = [record(at=each, patient=new_patient_key(), professional="810009999999") for each in at]
+    indexed(index, trail, [*mine, *others, record(patient=None)])
+    span = Span(since=AT - timedelta(days=30), until=AT)
+    with measure() as meter:
+        assert (
+            found(index.of_professional("810003461033", span)) == [each for each in mine if each.at >= span.since][::-1]
+        )
+    assert (meter.calls.count("Query"), meter.calls.count("BatchGetItem")) == (2, 2)  # one each for two months
+
+
+def test_everybody_is_found_by_the_hour_newest_first(trail: DynamoAuditTrail, index: DynamoAuditIndex) -> None:
+    made = [record(at=AT + timedelta(minutes=7 * n), patient=new_patient_key() if n % 3 else None) for n in range(30)]
+    indexed(index, trail, made)
+    span = Span(since=AT + timedelta(minutes=10), until=AT + timedelta(hours=3), page=4)
+    expected = [each for each in made if span.since <= each.at < span.until][::-1]
+    assert found(index.of_everybody(span)) == expected
+    assert found(index.of_everybody(replace(span, before=expected[5].ulid))) == expected[5:]
+    reached = [each.ulid for each in index.of_everybody(span) if isinstance(each, Reached)]
+    assert [time_of(each).hour for each in reached] == [12, 11, 10, 9]
+
+
+def test_a_deposit_is_nothing_that_its_depositor_did_here(trail: DynamoAuditTrail, index: DynamoAuditIndex) -> None:
+    made = record(name=DEPOSIT, professional="810003461033", deposit="{}")
+    indexed(index, trail, [made])
+    span = Span(since=AT, until=AT + timedelta(minutes=1))
+    assert found(index.of_professional("810003461033", span)) == []
+    assert found(index.of_everybody(span)) == [made]
+
+
+def test_an_entry_tells_nobody_who_acted(trail: DynamoAuditTrail, index: DynamoAuditIndex) -> None:
+    indexed(index, trail, [record(professional="810003461033")])
+    items = boto3.client("dynamodb").scan(TableName=wiring.table_names().audit)["Items"]
+    entries = [item for item in items if item["PK"]["S"].startswith("I#")]
+    assert len(entries) == 2
+    assert "810003461033" not in str(entries)
+    assert {item["ttl"]["N"] for item in items} == {str(int((AT + KEPT).timestamp()))}

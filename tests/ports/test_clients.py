@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -10,7 +11,9 @@ import pytest
 
 from passerelle import wiring
 from passerelle.authorization.model import ReplayedAssertionError
+from passerelle.authorization.secrets import new_secret
 from passerelle.aws.clients import DynamoClients
+from passerelle.aws.dynamodb import in_parallel
 from passerelle.errors import NotFound
 from tests.registered import System, empty, services
 
@@ -42,6 +45,11 @@ def clients() -> DynamoClients:
                 "jwks_url": "https://hospital-a.example/jwks",
                 "active": False,
                 "revoked": {"a-token": 5},
+                "secrets": (new_secret()[1], replace(new_secret()[1], expires_at=7)),
+                "certificates": frozenset({"x" * 43}),
+                "purposes": ("TREAT", "HRESCH"),
+                "names_professionals": True,
+                "introspects": True,
             },
         ),
     ],
@@ -94,3 +102,30 @@ def test_a_seen_assertion_is_a_hash_that_expires(clients: DynamoClients) -> None
     (item,) = boto3.client("dynamodb").scan(TableName=wiring.table_names().operations)["Items"]
     assert "making" not in str(item)
     assert int(item["ttl"]["N"]) == AT.timestamp()
+
+
+def test_revocations_at_the_same_moment_are_all_kept(clients: DynamoClients) -> None:
+    """None reads what another is about to replace, so none has to repeat."""
+    clients.register(System().client)
+    later = AT + timedelta(minutes=5)
+    in_parallel(
+        *(
+            lambda number=number: clients.revoke("hospital-a", f"t{number}", expires_at=later, at=AT)
+            for number in range(8)
+        )
+    )
+    found = clients.find("hospital-a")
+    assert found is not None
+    assert set(found.revoked) == {f"t{number}" for number in range(8)}
+
+
+def test_a_third_secret_ends_the_oldest(clients: DynamoClients) -> None:
+    clients.register(System().client)
+    made = [new_secret()[1] for _ in range(3)]
+    for secret in made:
+        clients.add_secret("hospital-a", secret, old_until=AT + timedelta(days=1), at=AT)
+    found = clients.find("hospital-a")
+    assert found is not None
+    assert found.secrets == (made[2], replace(made[1], expires_at=int((AT + timedelta(days=1)).timestamp())))
+    with pytest.raises(NotFound):
+        clients.add_secret("nobody", made[0], old_until=AT, at=AT)

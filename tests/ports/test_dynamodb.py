@@ -207,7 +207,7 @@ from datetime import UTC, datetime
 from passerelle.aws.journal import TableNames, actions_of
 from passerelle.journal import Change
 from passerelle.records.model import IdentifierClaim
-tables = TableNames(clinical="c", patients="p", operations="o", audit="a", blinder=None)
+tables = TableNames(clinical="c", patients="p", operations="o", audit="a", blinder=None, keyring=None)
 assert len(actions_of(IdentifierClaim(token="t", type="DocumentReference", id="x"), tables)) == 1
 class Unknown(Change): ...
 Unknown.__module__ = "passerelle.records.model"

@@ -13,6 +13,7 @@ import pytest
 
 from passerelle.access import Caller, Request, Scopes, Touched
 from passerelle.audit.model import audit_of
+from passerelle.audit.ports import Span
 from passerelle.aws.audit import DynamoAuditTrail
 from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
 from passerelle.aws.clients import DynamoClients
@@ -30,6 +31,7 @@ from passerelle.aws.notifications import (
 )
 from passerelle.aws.patients import DynamoPatientIndex
 from passerelle.aws.records import DynamoRecordStore
+from passerelle.consents.decision import Implicit
 from passerelle.consents.model import RecordStatus
 from passerelle.directory.model import Role
 from passerelle.errors import NotFound, Stale, Unavailable
@@ -58,6 +60,7 @@ from passerelle.patients.model import Person, PersonChange
 from passerelle.records.gate import Gate
 from tests.notifications import client, notifications_on_moto, register
 from tests.people import decided, person_of
+from tests.sealed import KeptKeys
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY, OTHER = "7q2k9c4m1xw8z0ab", "0123456789abcdef"
@@ -69,6 +72,7 @@ NAMES = TableNames(
     operations="operations",
     audit="audit",
     blinder=lambda: Blinder(b"k" * 32),
+    keyring=KeptKeys,
 )
 
 
@@ -169,7 +173,7 @@ class Exchange:
             deliveries=self.deliveries,
             clients=self.clients,
             people=self.people,
-            record=Gate(self.people, self.records, ReferenceMending(), in_parallel),
+            record=Gate(self.people, self.records, ReferenceMending(), in_parallel, implicit=Implicit.BASIC_NORMAL),
         )
 
     def dispatcher(self) -> Dispatcher:
@@ -629,7 +633,7 @@ def test_a_feed_has_no_handshake_and_is_told_in_messages(exchange: Exchange) -> 
     exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
     assert sent(exchange) == [f"sub.1 {event(1).reference} of p"]
     around = timedelta(hours=1)
-    (record,) = exchange.trail.of_patient(KEY, since=NOON - around, until=NOON + around, limit=10)
+    (record,) = exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))
     assert (record.name, record.references[0]) == ("notification", event(1).reference)
 
 
@@ -642,7 +646,7 @@ def test_what_a_feed_may_no_longer_tell_is_not_sent(exchange: Exchange) -> None:
     assert found is not None
     assert found.delivered == 1
     around = timedelta(hours=1)
-    assert list(exchange.trail.of_patient(KEY, since=NOON - around, until=NOON + around, limit=10)) == []
+    assert list(exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))) == []
 
 
 def test_an_error_says_what_the_endpoint_did(exchange: Exchange) -> None:
@@ -670,7 +674,7 @@ def test_no_reference_leaves_before_its_audit_record_is_stored(exchange: Exchang
     exchange.trail = DynamoAuditTrail(exchange.dynamodb, NAMES)
     exchange.deliverer().deliver("sub", 1, attempt=2, receipt=receipt, at=NOON)
     around = timedelta(hours=1)
-    (record,) = exchange.trail.of_patient(KEY, since=NOON - around, until=NOON + around, limit=10)
+    (record,) = exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))
     assert (record.client_id, record.name, record.references[0]) == (
         "practice",
         "notification",

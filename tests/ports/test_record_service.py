@@ -187,6 +187,7 @@ def test_what_came_between_search_and_read_counts(service: RecordService, patien
         journal=wiring.journal(),
         blinder=wiring.blinder(),
         succession=ListSuccession(),
+        effects=wiring.policy_effects,
         in_parallel=lambda *calls: tuple(call() for call in calls),
         pause=lambda _: None,
     )

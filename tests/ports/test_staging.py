@@ -19,9 +19,15 @@ from passerelle.aws.staging import StagedItemError, StagedRecord, Staging
 from passerelle.errors import Unavailable
 from passerelle.identifiers import Blinder
 from passerelle.records.model import ResourceKey
+from tests.sealed import KeptKeys
 
 TABLES = TableNames(
-    clinical="clinical", patients="patients", operations="operations", audit="audit", blinder=lambda: Blinder(b"k" * 32)
+    clinical="clinical",
+    patients="patients",
+    operations="operations",
+    audit="audit",
+    blinder=lambda: Blinder(b"k" * 32),
+    keyring=KeptKeys,
 )
 AT = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 RECORDS = 7  # two items each

@@ -42,7 +42,8 @@ def test_tables_are_as_declared(stack: Stack, template: dict[str, Any]) -> None:
         expiry = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
         assert (expiry["TimeToLiveStatus"], expiry["AttributeName"]) == ("ENABLED", "ttl")
         recovery = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
-        assert recovery["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+        expected = "ENABLED" if spec.is_recoverable else "DISABLED"
+        assert recovery["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == expected
 
 
 def test_the_document_bucket_is_as_declared(stack: Stack) -> None:
@@ -80,7 +81,7 @@ def test_the_bus_feeds_the_queue_of_dispatch(stack: Stack) -> None:
 
 
 def test_the_token_key_signs(stack: Stack) -> None:
-    key = {"KeyId": stack.environment["TOKEN_KEY_ID"]}
+    key = {"KeyId": stack.environment["TOKEN_KEY_IDS"]}
     metadata = stack.client("kms").describe_key(**key)["KeyMetadata"]
     assert (metadata["KeySpec"], metadata["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
 
@@ -101,6 +102,10 @@ def test_functions_routes_and_sources_are_read(stack: Stack, template: dict[str,
         "deliver",
         "quarantine",
         "sweep",
+        "append",
+        "catalogue",
+        "seal",
+        "erase",
     }
     metadata = stack.api.find("GET", "/fhir/metadata")
     assert metadata is not None

@@ -24,7 +24,7 @@ def _services() -> Iterator[None]:
 
 @pytest.fixture
 def key() -> KmsTokenKey:
-    return KmsTokenKey(boto3.client("kms"), wiring.environment().token_key_id)
+    return KmsTokenKey(boto3.client("kms"), wiring.environment().token_key_ids)
 
 
 def test_a_token_verifies_with_the_published_key(key: KmsTokenKey) -> None:
@@ -51,6 +51,6 @@ def test_the_public_key_is_read_once(key: KmsTokenKey) -> None:
 
 
 def test_a_key_that_does_not_exist_signs_nothing(key: KmsTokenKey) -> None:
-    unusable = KmsTokenKey(boto3.client("kms"), "00000000-0000-0000-0000-000000000000")
+    unusable = KmsTokenKey(boto3.client("kms"), ("00000000-0000-0000-0000-000000000000",))
     with pytest.raises(Fault):
         unusable.sign({})

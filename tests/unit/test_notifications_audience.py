@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from passerelle.access import Caller, Scopes
+from passerelle.access import Caller, Limits, Scopes
 from passerelle.authorization.model import Client
-from passerelle.consents.model import RecordStatus
 from passerelle.directory.model import Role
 from passerelle.errors import Unprocessable
 from passerelle.events import Event, EventName
@@ -45,8 +44,8 @@ INTEREST = Interest(
 )
 
 
-def person(status: RecordStatus = RecordStatus.OPEN) -> Person:
-    return person_of(KEY, OTHER, key="p", status=status, since=NOON)
+def person() -> Person:
+    return person_of(KEY, OTHER, key="p", since=NOON)
 
 
 def test_every_event_has_a_topic_of_its_own_and_the_one_of_all() -> None:
@@ -166,13 +165,26 @@ WITHOUT_READ = Scopes.parse("system/Subscription.crd system/Observation.rs")
         (OWNER, replace(CLIENT, scopes=Scopes.parse("system/DocumentReference.rs")), person()),
         (replace(OWNER, scopes=WITHOUT_READ), CLIENT, person()),
         (OWNER, CLIENT, None),
-        (OWNER, CLIENT, person(RecordStatus.CLOSED)),
-        (replace(OWNER, role=Role.PATIENT), replace(CLIENT, role=Role.PATIENT), person()),
+        (replace(OWNER, limits=Limits(patient="urn:x|1")), CLIENT, person()),
         (replace(OWNER, role=Role.AUDITOR), replace(CLIENT, role=Role.AUDITOR), person()),
     ],
 )
 def test_rights_that_are_not_there_or_no_longer(owner: Caller, client: Client | None, whose: Person | None) -> None:
     assert not may_learn(owner, client, EVENT, whose)
+
+
+@pytest.mark.parametrize("name", [EventName.ACCESS_CHANGED, EventName.EMERGENCY_ACCESS])
+def test_who_is_let_in_is_told_to_patient_and_representative_only(name: EventName) -> None:
+    event = replace(EVENT, name=name, reference=f"Patient/{KEY}")
+    everything = Scopes.parse("system/*.cruds")
+    told = {
+        role
+        for role in Role
+        if may_learn(
+            replace(OWNER, role=role, scopes=everything), replace(CLIENT, role=role, scopes=everything), event, person()
+        )
+    }
+    assert told == {Role.PATIENT, Role.REPRESENTATIVE}
 
 
 def test_the_scope_of_the_feed_subscribes_and_reads_patients() -> None:

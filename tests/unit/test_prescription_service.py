@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from passerelle.access import Caller
-from passerelle.errors import PasserelleError
+from passerelle.consents.model import Block
+from passerelle.errors import AccessRefused, PasserelleError
 from passerelle.identifiers import new_resource_id
 from passerelle.prescriptions import history
 from passerelle.prescriptions.model import ClaimRecord, Group, Line, Prescription, Signature
@@ -292,6 +293,20 @@ def test_ledger_vectors_that_wait_for_withdrawal_use_it() -> None:
     for vector in VECTORS:
         if vector["id"] in NEED_WITHDRAW:
             assert any(step["op"] == "$withdraw" for step in vector["input"]["steps"])
+
+
+@pytest.mark.parametrize("party", [PHARMACY_A.organisation, PHARMACY_A.professional])
+def test_who_is_shut_out_claims_nothing_and_finishes_what_was_claimed(here: Region, party: str) -> None:
+    """DMP-3: not even with the code; a patient is not left with half a supply."""
+    held, code = here.issued(medication_request(here.patient))
+    secret = here.accept(held, code).secret
+    other, other_code = here.issued(medication_request(here.patient))
+    people = store_of(here).people
+    for key, person in people.items():
+        blocked = replace(person.policy, blocks=(Block(party=party, since=AT),))
+        people[key] = replace(person, records=tuple(replace(each, policy=blocked) for each in person.records))
+    assert isinstance(refused(here.accept, other, other_code), AccessRefused)
+    assert here.dispense(held, secret, 1).status == 200
 
 
 def test_the_last_fill_is_what_is_left(here: Region) -> None:

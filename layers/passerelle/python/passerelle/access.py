@@ -7,10 +7,10 @@ transactions (`ITI-65`, `TD0.2`; IUA ITI-71).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from passerelle.errors import Forbidden
 
@@ -60,6 +60,11 @@ class Scopes:
         """Whether documents are sent for the national record (DMP, transactions TD2)."""
         return any(_FEED.fullmatch(value) for value in self.values)
 
+    @property
+    def speaks_for_people(self) -> bool:
+        """Whether one of them is for somebody who logged in (`user/`, `patient/`), not for a system by itself."""
+        return any(value.startswith(("user/", "patient/")) for value in self.values)
+
     def covers(self, other: Scopes) -> bool:
         """Whether everything that `other` allows is allowed here too: what a client may be granted."""
         return all(value in self.values or self._covers_smart(value) for value in other.values)
@@ -91,12 +96,27 @@ def insufficient_scope(*, expression: str | None = None) -> Forbidden:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a token narrows its holder to, beyond scopes (IHE PCF 1.1.1, token extension `ihe_pcf`).
+
+    `patient` is the one person it is about (`system|value`, or `Patient/<id>`), `consents` what the authorisation rests
+    on (URLs or references of Consents), `residual` the provisions that are left to the resource server, as the token
+    has them.
+    """
+
+    patient: str | None = None
+    consents: frozenset[str] = frozenset()
+    residual: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """An authenticated system, with the organisation it acts for.
+    """An authenticated system, with the organisation it acts for, and the person who uses it.
 
     `organisation` is the FINESS-based IDNST (`urn:oid:1.2.250.1.71.4.2.2`); `professional` the IDNPS
-    (`urn:oid:1.2.250.1.71.4.2.1`) of the person at the keyboard, if there is one; `domain` the identifier domain this
-    client feeds the patient index from (`urn:oid:...`); `role` one of `directory.model.Role`.
+    (`urn:oid:1.2.250.1.71.4.2.1`) of the person at the keyboard, if there is one, `profession` a code of TRE_G15,
+    `name` how an access log names that person; `domain` the identifier domain this client feeds the patient index from
+    (`urn:oid:...`); `role` one of `directory.model.Role`; `purpose` why, as a code of the HL7 value set PurposeOfUse.
     """
 
     client_id: str
@@ -106,7 +126,27 @@ class Caller:
     token_id: str
     domain: str | None = None
     professional: str | None = None
-    patient: str | None = None  # the INS of the person, when the caller is that patient
+    patient: str | None = None  # the INS (`system|value`) of the person whose record it is, for patients and proxies
+    profession: str | None = None
+    name: str = ""
+    purpose: str = ""
+    person: str | None = None  # the INS of the proxy, when a logged-in person acts for `patient`
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether a caller was let into a person's record, by which rule and from which facts: it can be taken again.
+
+    `rule` is a `consents.decision.Rule`, `facts` the `consents.decision.Standing` as JSON, `rules` the version of the
+    rules that it was decided under. None of it is told to the caller.
+    """
+
+    is_permitted: bool
+    rule: str
+    facts: Mapping[str, Any]
+    rules: str
+    purpose: str = field(default="", compare=False)  # what the access is for by this rule, whatever the caller said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +155,10 @@ class Request:
 
     `at` is the one clock reading of the request; `name` the FHIR interaction or operation (`read`, `search-type`,
     `$accept`); `action` the audit action code (C, R, U, D or E); `query` the raw query for the audit of searches;
-    `purpose` why, as a code of the HL7 value set PurposeOfUse, where the caller has to say.
+    `purpose` why, as a code of the HL7 value set PurposeOfUse, where the caller has to say; `external_id` the
+    X-Request-Id that came with it, `address` where it came from, `recipient` who gets what it discloses if that is
+    nobody of the network; `decisions` is filled while it is served: what was decided about each source record that it
+    asked for, for the audit.
     """
 
     caller: Caller
@@ -126,8 +169,12 @@ class Request:
     base_url: str
     query: str = ""
     idempotency_key: str | None = None
-    fingerprint: str = ""  # SHA-256 over method, path and body: what an idempotency key stands for
+    fingerprint: str = ""  # SHA-256 over method, path, body and user: what an idempotency key stands for
     purpose: str = ""
+    external_id: str = ""
+    address: str = ""
+    recipient: str = ""
+    decisions: dict[str, Decision] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,14 @@ class Forbidden(PasserelleError):
     status, code = 403, "forbidden"
 
 
+class AccessRefused(Forbidden):
+    """The record is not open to this caller."""
+
+    def __init__(self, *, may_break_glass: bool = False) -> None:
+        super().__init__()
+        self.may_break_glass = may_break_glass
+
+
 class NotFound(PasserelleError):
     """Not found."""
 

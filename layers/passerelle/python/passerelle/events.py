@@ -15,7 +15,10 @@ class EventName(StrEnum):
     """Kinds of event; the EventBridge detail-type."""
 
     IDENTITY_CHANGED = "identity-changed"
+    ERASED = "record-erased"  # nothing is known of a source record any more, and nobody who has a copy may keep it
     RECORD_STATUS_CHANGED = "record-status-changed"  # opened, closed, opposed, or another attending physician
+    ACCESS_CHANGED = "access-changed"  # what the patient permits or refuses: told to nobody else
+    EMERGENCY_ACCESS = "emergency-access"  # somebody broke the glass: told to nobody else either
     LINKS_CHANGED = "links-changed"  # a source record belongs to another person, or its person to more records
     DOCUMENT_CHANGED = "document-changed"
     DOCUMENT_QUARANTINED = "document-quarantined"  # malware was found in its content

@@ -34,6 +34,11 @@ def new_ulid(at: datetime) -> str:
     return _encode((at - _EPOCH) // _MILLISECOND << 80 | secrets.randbits(80), 26)
 
 
+def first_ulid(at: datetime) -> str:
+    """The ulid that no ulid of this millisecond sorts before."""
+    return _encode((at - _EPOCH) // _MILLISECOND << 80, 26)
+
+
 def time_of(ulid: str) -> datetime:
     """When a ulid was made, to the millisecond, in UTC."""
     number = 0

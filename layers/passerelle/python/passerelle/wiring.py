@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from botocore.config import Config
 
 from passerelle.aws import tables
-from passerelle.aws.audit import DynamoAuditTrail
+from passerelle.aws.audit import DynamoAuditIndex, DynamoAuditTrail
 from passerelle.aws.dynamodb import DynamoDb, in_parallel
 from passerelle.aws.journal import DynamoJournal, TableNames
 from passerelle.aws.session import new_session
@@ -28,12 +28,20 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
     from passerelle.access import Caller
+    from passerelle.api.keysets import HttpKeySets
+    from passerelle.api.outbound import Outbound
+    from passerelle.audit.deposits import DepositService
+    from passerelle.audit.explanation import Explainer
     from passerelle.audit.service import AuditService
+    from passerelle.authorization.codes import CodeDesk
+    from passerelle.authorization.login import LoginService
     from passerelle.authorization.model import Jwk
     from passerelle.authorization.service import AuthorizationService
     from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
     from passerelle.aws.clients import DynamoClients
     from passerelle.aws.documents import S3DocumentVault
+    from passerelle.aws.keys import KeyRing
+    from passerelle.aws.ledger import DynamoAnchors, DynamoLeaves
     from passerelle.aws.links import DynamoLinks
     from passerelle.aws.notifications import DynamoSubscriptions
     from passerelle.aws.objects import S3Objects
@@ -48,17 +56,26 @@ if TYPE_CHECKING:
     from passerelle.documents.service import DocumentService
     from passerelle.documents.sweeping import Sweeper
     from passerelle.documents.uploads import UploadService
+    from passerelle.erasure.execution import Eraser
+    from passerelle.erasure.service import ErasureService
     from passerelle.events import Event
+    from passerelle.exports.service import ExportService
     from passerelle.fhir.disclosure import Disclosure
     from passerelle.fhir.document_updates import DocumentUpdateService
     from passerelle.fhir.documents import PublicationService
     from passerelle.fhir.patient import FhirPatientStore
     from passerelle.fhir.patient_feed import FhirPatientFeed
     from passerelle.fhir.transaction import TransactionService
+    from passerelle.journal import Change
+    from passerelle.ledger.model import Entry as LedgerEntry
+    from passerelle.ledger.proofs import Prover, Publisher
+    from passerelle.ledger.service import Appender, Sealer
     from passerelle.notifications.delivery import Deliverer
     from passerelle.notifications.dispatch import Dispatcher
     from passerelle.notifications.ports import NotificationPorts
     from passerelle.notifications.service import SubscriptionService
+    from passerelle.patients.control import ControlService
+    from passerelle.patients.emergencies import EmergencyService
     from passerelle.patients.identity import IdentityScheme
     from passerelle.patients.insi import NationalIdentityService
     from passerelle.patients.reading import PatientReader
@@ -69,6 +86,7 @@ if TYPE_CHECKING:
     from passerelle.patients.stewardship import StewardService
     from passerelle.prescriptions.service import PrescriptionService
     from passerelle.records.cursors import Cursors
+    from passerelle.records.effects import Effect
     from passerelle.records.gate import Gate
     from passerelle.records.history import RecordHistory
     from passerelle.records.searching import RecordSearch
@@ -92,7 +110,7 @@ class Environment:
     documents_bucket: str
     event_bus: str
     deliveries_queue_url: str
-    token_key_id: str
+    token_key_ids: tuple[str, ...]  # the first signs; tokens of all are good
     index_secret_arn: str
     public_url: str
     document_options: str
@@ -100,6 +118,13 @@ class Environment:
     holds_until_scanned: bool
     uploads_bucket: str
     upload_max_bytes: int
+    implicit_policy: str
+    openid_providers: str
+    home_community_id: str
+    anchors_bucket: str
+    anchor_key_id: str
+    seals_queue_url: str
+    ledger_shards: int
 
 
 @cache
@@ -110,7 +135,7 @@ def environment() -> Environment:
         documents_bucket=os.environ["DOCUMENTS_BUCKET"],
         event_bus=os.environ["EVENT_BUS"],
         deliveries_queue_url=os.environ["DELIVERIES_QUEUE_URL"],
-        token_key_id=os.environ["TOKEN_KEY_ID"],
+        token_key_ids=tuple(os.environ["TOKEN_KEY_IDS"].split()),
         index_secret_arn=os.environ["INDEX_SECRET_ARN"],
         public_url=os.environ["PUBLIC_URL"].rstrip("/"),
         document_options=os.environ["DOCUMENT_OPTIONS"],
@@ -118,6 +143,13 @@ def environment() -> Environment:
         holds_until_scanned=os.environ["HOLD_UNTIL_SCANNED"] == "true",
         uploads_bucket=os.environ["UPLOADS_BUCKET"],
         upload_max_bytes=int(os.environ["UPLOAD_MAX_BYTES"]),
+        implicit_policy=os.environ["IMPLICIT_POLICY"],
+        openid_providers=os.environ["OPENID_PROVIDERS"],
+        home_community_id=os.environ["HOME_COMMUNITY_ID"],
+        anchors_bucket=os.environ["ANCHORS_BUCKET"],
+        anchor_key_id=os.environ["ANCHOR_KEY_ID"],
+        seals_queue_url=os.environ["SEALS_QUEUE_URL"],
+        ledger_shards=int(os.environ["LEDGER_SHARDS"]),
     )
 
 
@@ -156,8 +188,19 @@ def table_names() -> TableNames:
         operations=os.environ[tables.OPERATIONS.variable],
         audit=os.environ[tables.AUDIT.variable],
         blinder=blinder,
+        keyring=keyring,
         objects=objects,
     )
+
+
+@cache
+def keyring() -> KeyRing:
+    """The stage's key over those of the records is derived from the index secret, read once per process."""
+    from passerelle.aws.keys import KeyRing
+    from passerelle.aws.sealing import Sealer
+
+    wrapping = cache(lambda: Sealer(blinder().subkey("data-keys")))
+    return KeyRing(dynamodb(), os.environ[tables.KEYS.variable], wrapping)
 
 
 @cache
@@ -273,11 +316,89 @@ def record_status_service() -> RecordStatusService:
 
     return RecordStatusService(
         index=patient_index(),
+        admissions=gate(),
         decisions=patient_index(),
         journal=journal(),
         in_parallel=in_parallel,
         pause=dynamodb().back_off,
     )
+
+
+@cache
+def control_service() -> ControlService:
+    from passerelle.patients.control import ControlService
+
+    return ControlService(
+        index=patient_index(),
+        admissions=gate(),
+        journal=journal(),
+        pause=dynamodb().back_off,
+        identities=patient_store(),
+        record=record_service(),
+        is_national=identity_scheme().is_national,
+        in_parallel=in_parallel,
+    )
+
+
+@cache
+def emergency_service() -> EmergencyService:
+    from passerelle.aws.emergencies import DynamoEmergencyUses
+    from passerelle.patients.emergencies import EmergencyService
+
+    return EmergencyService(
+        index=patient_index(),
+        admissions=gate(),
+        journal=journal(),
+        pause=dynamodb().back_off,
+        decisions=patient_index(),
+        uses=DynamoEmergencyUses(dynamodb(), table_names()),
+        in_parallel=in_parallel,
+    )
+
+
+@cache
+def erasure_service() -> ErasureService:
+    from passerelle.erasure.service import ErasureService
+
+    return ErasureService(index=patient_index(), decisions=patient_index(), journal=journal(), blinder=blinder())
+
+
+@cache
+def export_service() -> ExportService:
+    from passerelle.aws.exports import S3ExportSpace
+    from passerelle.exports.service import ExportService
+
+    return ExportService(
+        index=patient_index(),
+        admissions=gate(),
+        journal=journal(),
+        pause=dynamodb().back_off,
+        space=S3ExportSpace(aws("s3"), environment().uploads_bucket),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseWiring:
+    eraser: Eraser
+    event_of: Callable[[Mapping[str, Any]], Event]
+    now: Callable[[], datetime] = now
+
+
+@cache
+def erase() -> EraseWiring:
+    from passerelle.aws.erasure import S3Contents
+    from passerelle.aws.notifications import envelope_event
+    from passerelle.erasure.execution import Eraser
+
+    eraser = Eraser(
+        index=patient_index(),
+        registrar=registrar(),
+        journal=journal(),
+        keys=keyring(),
+        contents=S3Contents(objects()),
+        pause=dynamodb().back_off,
+    )
+    return EraseWiring(eraser=eraser, event_of=envelope_event)
 
 
 @cache
@@ -289,7 +410,7 @@ def national_identities() -> NationalIdentityService:
 
 @cache
 def record_service() -> RecordService:
-    from passerelle.fhir.lists import ListSuccession
+    from passerelle.fhir.succession import Successions
     from passerelle.records.service import RecordService
 
     return RecordService(
@@ -298,7 +419,8 @@ def record_service() -> RecordService:
         search=record_search(),
         journal=journal(),
         blinder=blinder(),
-        succession=ListSuccession(),
+        succession=Successions(),
+        effects=policy_effects,
         in_parallel=in_parallel,
         pause=dynamodb().back_off,
     )
@@ -306,10 +428,12 @@ def record_service() -> RecordService:
 
 @cache
 def gate() -> Gate:
+    from passerelle.consents.decision import Implicit
     from passerelle.fhir.concealment import ReferenceMending
     from passerelle.records.gate import Gate
 
-    return Gate(patient_index(), record_store(), ReferenceMending(), in_parallel)
+    implicit = Implicit(environment().implicit_policy)
+    return Gate(patient_index(), record_store(), ReferenceMending(), in_parallel, implicit=implicit)
 
 
 @cache
@@ -388,7 +512,15 @@ def transaction_service() -> TransactionService:
         options=document_options(),
         recipients=Recipients(record_service(), subscriptions_store),
         uploads=upload_service(),
+        effects=policy_effects,
     )
+
+
+def policy_effects(changes: Sequence[Change]) -> Mapping[str, Effect]:
+    from passerelle.fhir.policy_effects import directory_of
+    from passerelle.fhir.policy_effects import policy_effects as effects
+
+    return effects(directory_of(record_store(), changes), in_parallel, record_store())
 
 
 @cache
@@ -450,13 +582,54 @@ def directory() -> RecordWiring:
     return RecordWiring(**_record())
 
 
+@cache
+def audit_service() -> AuditService:
+    from passerelle.audit.service import AuditService
+    from passerelle.patients.reading import is_for_another
+
+    def hides(caller: Caller, patient: str) -> Callable[[str], bool]:
+        return gate().hides(caller, patient, now())  # asked for patients and who acts for them only
+
+    def represents(caller: Caller, patient: str, at: datetime) -> bool:
+        person = patient_index().find_person(patient)
+        return person is not None and gate().admission(caller, person, at)[1].mandate is not None
+
+    def is_bound_elsewhere(caller: Caller, patient: str) -> bool:
+        if caller.limits is None:
+            return False
+        person = patient_index().find_person(patient)
+        return person is None or is_for_another(caller, person, patient_index())
+
+    return AuditService(
+        trail=trail(),
+        index=audit_index(),
+        people=patient_index(),
+        hides=hides,
+        represents=represents,
+        is_for_another=is_bound_elsewhere,
+    )
+
+
+@cache
+def audit_index() -> DynamoAuditIndex:
+    return DynamoAuditIndex(dynamodb(), table_names())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientsWiring(RecordWiring):
+    """What gives and takes access is made for the first who does."""
+
     patients: PatientService
     stewards: StewardService
     record_status: RecordStatusService
     scheme: IdentityScheme
     cursors: Cursors
+    control: Callable[[], ControlService] = control_service
+    emergencies: Callable[[], EmergencyService] = emergency_service
+    erasure: Callable[[], ErasureService] = erasure_service
+    exports: Callable[[], ExportService] = export_service
+    contents: Callable[[], DocumentService] = document_service
+    audit: Callable[[], AuditService] = audit_service
 
 
 @cache
@@ -531,16 +704,45 @@ def records() -> RecordsWiring:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditWiring(HttpWiring):
     audit: AuditService
+    deposits: DepositService
+    explainer: Explainer
+    cursors: Cursors
+    prover: Callable[[], Prover]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueWiring:
+    index: DynamoAuditIndex
+
+
+def catalogue() -> CatalogueWiring:
+    return CatalogueWiring(index=audit_index())
 
 
 @cache
 def audit() -> AuditWiring:
-    from passerelle.audit.service import AuditService
+    from passerelle.audit.deposits import DepositService
+    from passerelle.audit.explanation import Explainer
 
-    def hides(caller: Caller, patient: str) -> Callable[[str], bool]:
-        return gate().hides(caller, patient)  # asked for patients only
+    def replay(facts: Mapping[str, Any]) -> tuple[bool, str]:
+        from passerelle.consents.decision import Standing, admit
 
-    return AuditWiring(trail=trail(), audit=AuditService(trail=trail(), people=patient_index(), hides=hides))
+        admission = admit(Standing.from_map(facts))
+        return admission.is_permitted, str(admission.rule)
+
+    def rules_now() -> str:
+        from passerelle.consents.decision import rules
+
+        return str(rules()["version"])
+
+    return AuditWiring(
+        prover=prover,
+        trail=trail(),
+        audit=audit_service(),
+        deposits=DepositService(trail=trail(), people=patient_index(), journal=journal()),
+        explainer=Explainer(audit=audit_service(), replay=replay, rules_now=rules_now),
+        cursors=cursors(),
+    )
 
 
 @cache
@@ -552,14 +754,76 @@ def clients() -> DynamoClients:
 
 @cache
 def authorization_service() -> AuthorizationService:
+    from passerelle.authorization.keys import PublishedKeys
     from passerelle.authorization.service import AuthorizationService
     from passerelle.aws.tokens import KmsTokenKey
 
-    return AuthorizationService(clients=clients(), key=KmsTokenKey(aws("kms"), environment().token_key_id))
+    return AuthorizationService(
+        clients=clients(),
+        key=KmsTokenKey(aws("kms"), environment().token_key_ids),
+        published=PublishedKeys(key_sets),
+        desk=code_desk,
+        community=environment().home_community_id,
+    )
+
+
+@cache
+def key_sets() -> HttpKeySets:
+    from passerelle.api.keysets import HttpKeySets
+
+    return HttpKeySets(outbound())
+
+
+def outbound() -> Outbound:
+    from passerelle.api.outbound import Outbound  # loads the certificates of the authorities that it trusts
+
+    return Outbound(allow_loopback=allows_loopback())
+
+
+@cache
+def code_desk() -> CodeDesk:
+    from passerelle.authorization.codes import CodeDesk
+    from passerelle.aws.codes import DynamoCodes
+
+    return CodeDesk(codes=DynamoCodes(dynamodb(), table_names()), clients=clients())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginWiring(HttpWiring):
+    login: LoginService
+    public_url: str
+
+
+@cache
+def login() -> LoginWiring:
+    from passerelle.api.openid import HttpOpenIdProviders
+    from passerelle.authorization.keys import PublishedKeys
+    from passerelle.authorization.login import LoginService
+    from passerelle.authorization.openid import parse_providers
+    from passerelle.aws.codes import DynamoCodes
+    from passerelle.aws.logins import DynamoLogins
+
+    service = LoginService(
+        clients=clients(),
+        logins=DynamoLogins(dynamodb(), table_names()),
+        codes=DynamoCodes(dynamodb(), table_names()),
+        openid=HttpOpenIdProviders(outbound(), PublishedKeys(key_sets), openid_secret),
+        providers=parse_providers(environment().openid_providers, environment().public_url),
+        new_secret=lambda: secrets.token_urlsafe(32),
+    )
+    return LoginWiring(trail=trail(), login=service, public_url=environment().public_url)
+
+
+@cache
+def openid_secret(arn: str) -> str:
+    """What proves the exchange to an OpenID provider; read once per process."""
+    secret: str = aws("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
+    return secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWiring:
+    trail: DynamoAuditTrail
     authorization: AuthorizationService
     public_url: str
     now: Callable[[], datetime] = now
@@ -567,7 +831,7 @@ class TokenWiring:
 
 @cache
 def token() -> TokenWiring:
-    return TokenWiring(authorization=authorization_service(), public_url=environment().public_url)
+    return TokenWiring(trail=trail(), authorization=authorization_service(), public_url=environment().public_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -703,9 +967,9 @@ def quarantine() -> QuarantineWiring:
 
 @cache
 def link_store() -> DynamoLinks:
-    from passerelle.aws.links import DynamoLinks, sealer_of
+    from passerelle.aws.links import DynamoLinks
 
-    return DynamoLinks(dynamodb(), table_names(), lambda: sealer_of(table_names()))
+    return DynamoLinks(dynamodb(), table_names())
 
 
 @cache
@@ -840,8 +1104,92 @@ def prescriptions() -> PrescriptionsWiring:
         record=FhirClinicalRecord(),
         people=patient_reader(),
         keys=BoundKeys(clients=clients()),
+        in_parallel=in_parallel,
     )
     return PrescriptionsWiring(**_record(), prescriptions=service)
+
+
+# --- the verifiable log -------------------------------------------------------------------------------------------
+
+
+@cache
+def leaves() -> DynamoLeaves:
+    from passerelle.aws.ledger import DynamoLeaves
+
+    return DynamoLeaves(dynamodb(), os.environ[tables.LEDGER.variable])
+
+
+@cache
+def anchors() -> DynamoAnchors:
+    from passerelle.aws.ledger import DynamoAnchors
+    from passerelle.aws.objects import S3Objects
+
+    bucket = S3Objects(aws("s3"), environment().anchors_bucket)
+    return DynamoAnchors(dynamodb(), os.environ[tables.LEDGER.variable], bucket)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendWiring:
+    appender: Appender
+    entry_of: Callable[[Mapping[str, Any]], LedgerEntry]
+
+
+@cache
+def append() -> AppendWiring:
+    from passerelle.aws.ledger import SqsSealing, entry_of
+    from passerelle.ledger.service import Appender
+
+    appender = Appender(
+        leaves(),
+        SqsSealing(aws("sqs"), environment().seals_queue_url),
+        shards=environment().ledger_shards,
+        now=now,
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+    )
+    return AppendWiring(appender=appender, entry_of=entry_of)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealWiring:
+    sealer: Sealer
+    now: Callable[[], datetime] = now
+
+
+@cache
+def seal() -> SealWiring:
+    from passerelle.aws.ledger import KmsAnchorKey
+    from passerelle.ledger.service import Sealer
+
+    sealer = Sealer(
+        leaves(),
+        anchors(),
+        KmsAnchorKey(aws("kms"), environment().anchor_key_id),
+        shards=environment().ledger_shards,
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+    )
+    return SealWiring(sealer=sealer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerWiring:
+    publisher: Publisher
+
+
+@cache
+def ledger() -> LedgerWiring:
+    from passerelle.ledger.proofs import Publisher
+
+    return LedgerWiring(publisher=Publisher(leaves(), anchors(), in_parallel=in_parallel))
+
+
+@cache
+def prover() -> Prover:
+    from passerelle.aws.audit import DerivedSalts
+    from passerelle.ledger.proofs import Prover
+
+    return Prover(leaves(), anchors(), DerivedSalts(table_names()), shards=environment().ledger_shards)
 
 
 def reset() -> None:

@@ -8,7 +8,8 @@
     handler = app
 
 For every request, in this order: route, scope, content negotiation, body size and type, the handler, audit, answer.
-Law 5: no answer with health data leaves before its audit record is durable; if it cannot be stored the answer is 503.
+Law 5: no answer leaves before its audit record is durable, those to what nothing serves and to what failed here
+included; if it cannot be stored the answer is 503.
 A handler says what it disclosed in `Reply.touched`; COMMITTED means that the audit records were part of the commit.
 Each request leaves one line in the log: its route as it is declared, the status, the request id.
 """
@@ -30,7 +31,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from aws_lambda_powertools import Logger
 
-from passerelle.access import Caller, Interaction, Permission, Request, Scopes, Touched, insufficient_scope
+from passerelle.access import Caller, Interaction, Limits, Permission, Request, Scopes, Touched, insufficient_scope
 from passerelle.api.negotiation import (
     FHIR_JSON,
     FHIR_XML,
@@ -42,9 +43,11 @@ from passerelle.api.negotiation import (
     preferences,
 )
 from passerelle.api.routes import BASE, INTERACTIONS, Action, Feature, InteractionName, Route, RouteTable
-from passerelle.audit.model import audit_of
+from passerelle.audit.model import AuditRecord, audit_of
 from passerelle.audit.ports import AuditTrail
+from passerelle.directory.model import RECORD_ROLES
 from passerelle.errors import (
+    AccessRefused,
     Coding,
     Fault,
     Forbidden,
@@ -71,6 +74,8 @@ PATCH_TYPES: Final = ("application/json-patch+json", FHIR_JSON, FHIR_XML)
 _MAX_ANSWER_DEPTH = fhir_json.MAX_DEPTH + 8  # a resource of any depth that is accepted, in a Bundle
 
 COMMITTED: Final = Touched()
+UNSERVED: Final = "unserved"  # the name of a request that has no route
+MAX_EXTERNAL_ID: Final = 128  # characters
 
 
 class Wired(Protocol):
@@ -295,9 +300,11 @@ class FhirApp:
             wired = self._provide()
             call = _call(event, _caller(event), wired.now())
             asked = call.representation
-            route, parameters = self._table.find(event["httpMethod"], event["path"])
+            route, parameters = self._found(event["httpMethod"], event["path"], call, wired)
             place = f"{route.method} {route.path}"
             answer = _rendered(self._answer(route, parameters, call, wired), asked or JSON, request_id)
+            if call.request.external_id:
+                answer["headers"]["X-Correlation-Id"] = call.request.external_id
         except PasserelleError as error:
             self._report(error, request_id)
             answer = _rendered(_refusal(error), asked or JSON, request_id)
@@ -315,8 +322,26 @@ class FhirApp:
         `call` is as it would be, but for the name and action of its request and the variables of its path. A refusal
         is a reply; raises NotFound and Unsupported only where there is no route.
         """
-        route, parameters = self._table.find(method, path)
+        call = replace(call, request=replace(call.request, decisions={}))
+        route, parameters = self._found(method, path, call, wired)
         return self._answer(route, parameters, call, wired)
+
+    def _found(self, method: str, path: str, call: Call, wired: Wired) -> tuple[Route, Mapping[str, str]]:
+        """The route of a request; one that has none is an access like any other, and refused on the record."""
+        try:
+            return self._table.find(method, path)
+        except PasserelleError as refusal:
+            asked = f"{method} {path}"
+            request = replace(call.request, name=UNSERVED, query=call.request.query or asked)
+            self._record(wired, audit_of(request, Touched(), refusal=refusal))
+            raise
+
+    def _record(self, wired: Wired, records: Sequence[AuditRecord]) -> None:
+        """Raises Unavailable where it cannot be known that they are stored."""
+        try:
+            wired.trail.append(records)
+        except PasserelleError as error:
+            raise Unavailable("the access cannot be recorded; repeat the same request") from error
 
     def authorise(self, method: str, path: str, caller: Caller) -> None:
         """Raise what a request would be refused for unread: NotFound, Unsupported, Forbidden."""
@@ -334,12 +359,19 @@ class FhirApp:
         except PasserelleError as error:
             self._report(error, request.request_id)
             reply, touched, refusal = _refusal(_explained(error, request)), _addressed(call), error
+        except Exception as failure:
+            try:
+                self._record(wired, audit_of(request, _addressed(call), refusal=Fault()))
+            except Unavailable:
+                self._report(failure, request.request_id)
+                raise
+            raise
         if touched is not COMMITTED:
             try:
-                wired.trail.append(audit_of(request, touched, refusal=refusal))
-            except PasserelleError as error:
+                self._record(wired, audit_of(request, touched, refusal=refusal))
+            except Unavailable as error:
                 self._report(error, request.request_id)
-                return _refusal(Unavailable("the access cannot be recorded; repeat the same request"))
+                return _refusal(error)
         return reply
 
     def _report(self, failure: Exception, request_id: str) -> None:
@@ -382,7 +414,9 @@ def _call(event: Mapping[str, Any], caller: Caller, at: datetime) -> Call:
         base_url=_base_url(event),
         query=f"{event['path']}?{urlencode(query)}" if query else "",
         idempotency_key=_header(event, "idempotency-key"),
-        fingerprint=_fingerprint(event, body),
+        fingerprint=_fingerprint(event, body, caller),
+        external_id=external_id_of(event),
+        address=address_of(event),
     )
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     return Call(request=request, path={}, query=query, headers=headers, body=body, method=event["httpMethod"])
@@ -401,14 +435,27 @@ def _caller(event: Mapping[str, Any]) -> Caller:
             domain=context.get("domain"),
             professional=context.get("professional"),
             patient=context.get("patient"),
+            profession=context.get("profession"),
+            name=context.get("name", ""),
+            purpose=context.get("purpose", ""),
+            person=context.get("person"),
+            limits=_limits(context["limits"]) if "limits" in context else None,
         )
     except KeyError:
         raise Unauthenticated() from None
 
 
+def _limits(text: str) -> Limits:
+    from passerelle.authorization.extensions import limits_from_map  # few tokens have any
+
+    return limits_from_map(json.loads(text))
+
+
 def _authorise(route: Route, caller: Caller) -> None:
     if route.permission is not None and not caller.scopes.permits(route.permission):
         raise insufficient_scope()
+    if caller.limits is not None and caller.role not in RECORD_ROLES:
+        raise Forbidden("a token that is narrowed to a person or to some of a record is of no use to this role")
 
 
 def _check(route: Route, call: Call) -> None:
@@ -483,6 +530,17 @@ def _addressed(call: Call) -> Touched:
     return Touched.of([key] if PATIENT_KEY.fullmatch(key) else [])
 
 
+def external_id_of(event: Mapping[str, Any]) -> str:
+    """The client's own id of the request, of which nothing is asked but that it can be written down."""
+    sent = (_header(event, "x-request-id") or "").strip()
+    return sent if len(sent) <= MAX_EXTERNAL_ID and sent.isascii() and sent.isprintable() else ""
+
+
+def address_of(event: Mapping[str, Any]) -> str:
+    """Where the connection came from, as API Gateway saw it: headers that say so are anybody's to write."""
+    return str((event["requestContext"].get("identity") or {}).get("sourceIp") or "")
+
+
 def _header(event: Mapping[str, Any], wanted: str) -> str | None:
     for name, value in (event.get("headers") or {}).items():
         if name.lower() == wanted:
@@ -512,15 +570,19 @@ def _base_url(event: Mapping[str, Any]) -> str:
     return f"{scheme}://{context['domainName']}{root}{BASE}"
 
 
-def _fingerprint(event: Mapping[str, Any], body: bytes) -> str:
+def _fingerprint(event: Mapping[str, Any], body: bytes, caller: Caller) -> str:
+    """Of the request and of who made it: one application serves many people, and keys are those of the application."""
     query = json.dumps(event.get("multiValueQueryStringParameters") or {}, sort_keys=True)
-    return hashlib.sha256(f"{event['httpMethod']} {event['path']} {query}\n".encode() + body).hexdigest()
+    user = json.dumps([caller.organisation, caller.professional, caller.patient, caller.person])
+    return hashlib.sha256(f"{event['httpMethod']} {event['path']} {query}\n{user}\n".encode() + body).hexdigest()
 
 
 def _explained(error: PasserelleError, request: Request) -> PasserelleError:
-    """A refusal of rights says whether an emergency would open what was refused (contract D1); so far none does."""
+    """A refusal of rights says whether an emergency would open what was refused (contract D1)."""
     if isinstance(error, Forbidden):
-        details = Coding(system=f"{request.base_url}/CodeSystem/access-refusal", code="break-glass-not-possible")
+        is_possible = isinstance(error, AccessRefused) and error.may_break_glass
+        code = "break-glass-possible" if is_possible else "break-glass-not-possible"
+        details = Coding(system=f"{request.base_url}/CodeSystem/access-refusal", code=code)
         error.issues = tuple(
             replace(issue, details=details) if issue.code == Forbidden.code and issue.details is None else issue
             for issue in error.issues

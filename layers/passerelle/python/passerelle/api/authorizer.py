@@ -8,23 +8,28 @@ carries in its context what the gateway response turns into a 401: `issue`, the 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger
 
 from passerelle.access import Caller, Request, Scopes, Touched
-from passerelle.api.app import places
-from passerelle.api.oauth import OAuthWired, endpoints
+from passerelle.api.app import address_of, external_id_of, places
+from passerelle.api.oauth import OAuthWired, authorizations, certificate_of, endpoints
 from passerelle.audit.model import audit_of
 from passerelle.audit.ports import AuditTrail
+from passerelle.authorization.extensions import limits_to_map
 from passerelle.authorization.model import BadTokenError, ExpiredTokenError, TokenClaims
 from passerelle.errors import Unauthenticated, Unavailable
 
 CHALLENGE = 'Bearer realm="passerelle"'
 INVALID_TOKEN = f'{CHALLENGE}, error="invalid_token"'
+TOKEN_CHARACTERS = 32  # of a token that is not ours: enough to tell it from others, too few to use it
+MAX_ANSWER_CHARACTERS = 7500  # API Gateway takes 8 kB from an authorizer
 
 
 class AuthorizerWired(OAuthWired, Protocol):
@@ -55,18 +60,24 @@ class TokenAuthorizer:
     def _decide(self, event: Mapping[str, Any]) -> dict[str, Any]:
         wired = self._provide()
         at = wired.now()
+        text: str | None = None
         try:
             text = _bearer(event)
             if text is None:
                 return self._refused(event, wired, at, issue="login", challenge=CHALLENGE)
             addresses = endpoints(event, wired.public_url)
-            claims = wired.authorization.verify(text, at=at, endpoints=addresses)
+            certificate = certificate_of(event)
+            claims = wired.authorization.authorise(text, at=at, endpoints=addresses, certificate=certificate)
+            allowed = _policy(event, "Allow", principal=claims.client_id, context=_context(claims))
+            if len(json.dumps(allowed)) > MAX_ANSWER_CHARACTERS:
+                raise BadTokenError("too long to be passed on")
         except ExpiredTokenError as refusal:
             return self._refused(event, wired, at, issue="expired", challenge=INVALID_TOKEN, of=refusal.claims)
         except BadTokenError as refusal:
             self._log.info("refused", reason=str(refusal), request_id=event["requestContext"]["requestId"])
-            return self._refused(event, wired, at, issue="security", challenge=INVALID_TOKEN)
-        return _policy(event, "Allow", principal=claims.client_id, context=_context(claims))
+            tail = (text or "")[-TOKEN_CHARACTERS:]
+            return self._refused(event, wired, at, issue="security", challenge=INVALID_TOKEN, token_tail=tail)
+        return allowed
 
     def _refused(
         self,
@@ -77,8 +88,12 @@ class TokenAuthorizer:
         issue: str,
         challenge: str,
         of: TokenClaims | None = None,
+        token_tail: str = "",
     ) -> dict[str, Any]:
-        """Refuse, and leave an audit record that names nobody unless the token was ours."""
+        """Refuse, and leave an audit record that names nobody unless the token was ours.
+
+        Of a token that is not, `token_tail` is recorded: who has the token finds out what was done with it (BALP-4).
+        """
         caller = Caller(
             client_id=of.client_id if of else "",
             organisation=of.organisation if of else "",
@@ -93,16 +108,19 @@ class TokenAuthorizer:
             request_id=event["requestContext"]["requestId"],
             at=at,
             base_url=endpoints(event, wired.public_url).fhir,
+            query=f"{event.get('httpMethod', '')} {event.get('path', '')}".strip(),
+            external_id=external_id_of(event),
+            address=address_of(event),
         )
-        wired.trail.append(audit_of(request, Touched(), refusal=Unauthenticated(code=issue)))
+        records = audit_of(request, Touched(), refusal=Unauthenticated(code=issue))
+        wired.trail.append([replace(each, token_tail=token_tail) for each in records])
         context = {"issue": issue, "challenge": challenge}
         return _policy(event, "Deny", principal=caller.client_id or "unknown", context=context)
 
 
 def _bearer(event: Mapping[str, Any]) -> str | None:
     """The bearer token, or None; raises BadTokenError if there are several Authorization headers."""
-    sent = event.get("multiValueHeaders") or {n: [v] for n, v in (event.get("headers") or {}).items()}
-    values = [value for name, values in sent.items() if name.lower() == "authorization" for value in values]
+    values = authorizations(event)
     if len(values) > 1:
         raise BadTokenError("several Authorization headers")
     scheme, _, token = values[0].strip().partition(" ") if values else ("", "", "")
@@ -111,7 +129,16 @@ def _bearer(event: Mapping[str, Any]) -> str | None:
 
 def _context(claims: TokenClaims) -> dict[str, str]:
     """What the functions learn of the caller; API Gateway passes strings only."""
-    optional = {"domain": claims.domain, "professional": claims.professional, "patient": claims.patient}
+    optional = {
+        "domain": claims.domain,
+        "professional": claims.professional,
+        "patient": claims.patient,
+        "profession": claims.profession,
+        "name": claims.name or None,
+        "purpose": claims.purpose or None,
+        "person": claims.person,
+        "limits": json.dumps(limits_to_map(claims.limits)) if claims.limits else None,
+    }
     return {
         "client_id": claims.client_id,
         "organisation": claims.organisation,

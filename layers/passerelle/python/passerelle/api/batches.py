@@ -13,7 +13,7 @@ kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
@@ -28,6 +28,8 @@ from passerelle.api.app import places
 
 Source = Literal["stream", "queue", "fifo queue"]
 RecordHandler = Callable[[Mapping[str, Any], Any], None]
+# Serves a whole batch; what it returns is not done: where in the stream, and why.
+BatchHandler = Callable[[Sequence[Mapping[str, Any]], Any], Iterable[tuple[Sequence[str], Exception]]]
 
 
 class BatchApp:
@@ -38,6 +40,7 @@ class BatchApp:
         self.source = source
         self._provide = provide
         self._serve: RecordHandler | None = None
+        self._serve_all: BatchHandler | None = None
         self._log = Logger(service=f"passerelle-{name}")
         if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
             provide()  # at INIT, where the processor is free and fast
@@ -47,7 +50,14 @@ class BatchApp:
         self._serve = handler
         return handler
 
+    def batch(self, handler: BatchHandler) -> BatchHandler:
+        """Declare what serves all records at once, instead."""
+        self._serve_all = handler
+        return handler
+
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if self._serve_all is not None:
+            return self._served_at_once(self._serve_all, event["Records"])
         processor = self._processor()
         # A batch that failed as a whole is answered like any other, not raised: Lambda would log the records'
         # errors.
@@ -57,6 +67,13 @@ class BatchApp:
             event=event, record_handler=lambda record: self._guarded(record, wired), processor=processor
         )
         return dict(response)
+
+    def _served_at_once(self, serve: BatchHandler, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        failed = []
+        for positions, failure in serve(records, self._provide()):
+            self._report(failure)
+            failed += [{"itemIdentifier": position} for position in positions]
+        return {"batchItemFailures": failed}
 
     def _processor(self) -> BatchProcessor:
         match self.source:
@@ -73,12 +90,15 @@ class BatchApp:
         try:
             self._serve(record.raw_event, wired)
         except Exception as failure:
-            cause = failure.__cause__
-            self._log.warning(
-                "record failed, to be repeated",
-                failure=type(failure).__name__,
-                reason=getattr(failure, "reason", ""),
-                cause=type(cause).__name__ if cause else "",
-                places=places(failure),
-            )
+            self._report(failure)
             raise
+
+    def _report(self, failure: Exception) -> None:
+        cause = failure.__cause__
+        self._log.warning(
+            "record failed, to be repeated",
+            failure=type(failure).__name__,
+            reason=getattr(failure, "reason", ""),
+            cause=type(cause).__name__ if cause else "",
+            places=places(failure),
+        )

@@ -29,9 +29,10 @@ from passerelle.fhir.bundles import (
     resolve_references,
     transaction_response,
 )
+from passerelle.fhir.care_team import circle_entries
+from passerelle.fhir.dates import instant
 from passerelle.fhir.mhd import submission_level
 from passerelle.fhir.outcome import render_outcome, success
-from passerelle.fhir.resource import instant
 from passerelle.fhir.transaction import Done, TransactionService
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024  # of resources: a function answers with 6 MB at most
@@ -58,6 +59,7 @@ def serve_bundles(app: FhirApp, *, entries: FhirApp) -> None:
             touched = COMMITTED if parsed else Touched()
             body = transaction_response(answers, kind="batch-response")
             return Reply(body=body, touched=touched, is_disclosed=True)  # each entry was, by itself
+        parsed = circle_entries(call.resource, parsed, call.request.caller.scopes)
         _authorise_reads(call, entries, parsed)
         changes = _with_patients_that_are_read(parsed)
         done = wired.transactions.execute(call.request, changes, level)

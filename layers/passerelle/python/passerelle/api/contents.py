@@ -23,8 +23,8 @@ from passerelle.documents.service import DocumentService
 from passerelle.documents.uploads import UploadService
 from passerelle.errors import Forbidden, NotAcceptable, NotFound
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.mhd import stored_document
-from passerelle.fhir.resource import instant
 from passerelle.records.model import StoredVersion
 
 _BINARY: Final[tuple[InteractionName, ...]] = ("create", "update", "vread", "history-instance", "delete")

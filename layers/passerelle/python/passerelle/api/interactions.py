@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
-from passerelle.access import Permission, Request, Touched
+from passerelle.access import Permission, Request, Scopes, Touched, insufficient_scope
 from passerelle.api.app import COMMITTED, Call, FhirApp, Handler, Reply, Wired
 from passerelle.api.routes import Feature, InteractionName
 from passerelle.errors import Invalid, NotFound
@@ -18,13 +18,15 @@ from passerelle.fhir.history import history_bundle
 from passerelle.fhir.index import record_type
 from passerelle.fhir.outcome import success
 from passerelle.fhir.resource import ResourceDraft
-from passerelle.fhir.search import CURSOR, DEFAULT_COUNT, MAX_COUNT, ParsedQuery, parse_query
+from passerelle.fhir.search import DEFAULT_COUNT, MAX_COUNT, ParsedQuery, parse_query
 from passerelle.fhir.validation import validate
+from passerelle.records.cursors import CURSOR
 from passerelle.records.model import Draft, ResourceKey, StoredVersion, Subject
 
 if TYPE_CHECKING:
     from passerelle.records.history import HistoryPage, RecordHistory
     from passerelle.records.model import Draft, StoredVersion
+    from passerelle.records.search import Chain, Query
     from passerelle.records.searching import RecordSearch
     from passerelle.records.service import RecordService, Written
 
@@ -85,13 +87,14 @@ def serve(
     *,
     transactions: tuple[str, ...] = (),
     instead: Mapping[InteractionName, Run] | None = None,
+    codes_of: Mapping[InteractionName, tuple[str, ...]] | None = None,
 ) -> None:
     """Declare the routes of a type of the record or the directory; `transactions` are the IHE codes of its search.
 
-    `instead` has interactions that are served otherwise than SERVED says.
+    `instead` has interactions that are served otherwise than SERVED says, `codes_of` the IHE codes of others.
     """
     for name in interactions:
-        codes = transactions if name == "search-type" else ()
+        codes = transactions if name == "search-type" else (codes_of or {}).get(name, ())
         declare = app.interaction(kind, name, transactions=codes, features=_FEATURES.get(name, ()))
         declare(_handler((instead or {}).get(name, SERVED[name]), kind))
 
@@ -149,8 +152,8 @@ def _version_reference(version: StoredVersion) -> str:
 
 def search(call: Call, wired: WiredRecords, kind: str, *, producer: str | None = None) -> Reply:
     """With a `producer`, only what that organisation published."""
-    parsed = parse_query(kind, call.query, base_url=call.request.base_url, strict=call.is_strict)
-    query = parsed.query
+    parsed = parse_query(kind, call.query, base_url=call.request.base_url, strict=call.is_strict, follows=True)
+    query = _within_scope(call.request, parsed.query)
     if call.part.summary == "count":
         query = replace(query, count=0, total="accurate")
     page = wired.search.search(call.request, query, _subject(kind, parsed), cursor=call.one(CURSOR), producer=producer)
@@ -168,6 +171,26 @@ def search(call: Call, wired: WiredRecords, kind: str, *, producer: str | None =
     )
     references = [_version_reference(version) for version in (*page.versions, *included)]
     return Reply(body=body, touched=Touched.of(page.patients, references))
+
+
+def _within_scope(request: Request, query: Query) -> Query:
+    """The search without what its chains would tell of types that the token may not search; raises Forbidden.
+
+    The scope of the transaction that has the chains (PCC-46) covers what they lead to.
+    """
+    codes = ("PCC-46",) if query.type == "CareTeam" else ()
+    return replace(query, chains=tuple(_searchable(request.caller.scopes, chain, codes) for chain in query.chains))
+
+
+def _searchable(scopes: Scopes, chain: Chain, codes: tuple[str, ...]) -> Chain:
+    queries = [
+        replace(each, chains=tuple(_searchable(scopes, further, codes) for further in each.chains))
+        for each in chain.queries
+        if scopes.permits(Permission(resource=each.type, interaction="s", transactions=codes))
+    ]
+    if not queries:
+        raise insufficient_scope()
+    return replace(chain, queries=tuple(queries))
 
 
 def may_read(request: Request, kind: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from aws_lambda_powertools import Logger
 
 from passerelle.access import Touched
-from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired, places
+from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired, address_of, places
 from passerelle.api.pages import BUSY, INVITATION, PRIVATE, REFUSAL, page_headers
 from passerelle.api.routes import BASE
 from passerelle.documents.links import LinkOpener, LinkService
@@ -116,7 +116,9 @@ class LinkApp:
             if not wired.opener.leads_somewhere(token, at=at):
                 raise NotFound()
             return _page(200, INVITATION, wired.storage_origin)
-        opened = wired.opener.open(token, at=at, request_id=request_id, base_url=f"{wired.public_url}{BASE}")
+        opened = wired.opener.open(
+            token, at=at, request_id=request_id, base_url=f"{wired.public_url}{BASE}", address=address_of(event)
+        )
         return _released(opened.content)
 
 

@@ -20,8 +20,9 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import Found, searchset
 from passerelle.fhir.history import history_bundle
 from passerelle.fhir.outcome import outcome, render_outcome, success
-from passerelle.fhir.search import CURSOR, DEFAULT_COUNT, MAX_COUNT, parse_query
+from passerelle.fhir.search import DEFAULT_COUNT, MAX_COUNT, parse_query
 from passerelle.fhir.validation import validate
+from passerelle.records.cursors import CURSOR
 from passerelle.records.history import RecordHistory
 from passerelle.records.model import Subject
 from passerelle.records.search import Query

@@ -1,4 +1,4 @@
-"""The three pages that a person sees who opens a temporary link: in French, without scripts, about nobody.
+"""The pages that people see, and the three of who opens a temporary link: in French, without scripts, about nobody.
 
 Each is complete in itself: nothing is fetched, nothing is kept, no address is passed on. Its policy lets in the one
 style sheet by its hash (CSP level 3), and lets the form lead to this server, or from it to where large contents are.
@@ -20,6 +20,7 @@ font:1.0625rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-s
 main{width:100%;max-width:34rem;padding:2rem;background:var(--sheet);border:1px solid var(--line);border-radius:.75rem}
 h1{margin:0 0 1rem;font-size:1.5rem;line-height:1.25}
 p,ul{margin:0 0 1rem}
+a{color:var(--act)}
 ul{padding-left:1.25rem}
 li{margin-bottom:.35rem}
 button{width:100%;min-height:3rem;padding:.75rem 1.25rem;border:2px solid var(--act);border-radius:.5rem;
@@ -31,7 +32,8 @@ small{display:block;margin-top:1.25rem;padding-top:1rem;border-top:1px solid var
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 
-def _page(title: str, content: str) -> str:
+def page(title: str, content: str) -> str:
+    """A whole page; `content` is HTML."""
     return (
         '<!doctype html>\n<html lang="fr">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -41,7 +43,7 @@ def _page(title: str, content: str) -> str:
     )
 
 
-INVITATION: Final = _page(
+INVITATION: Final = page(
     "Un document vous est transmis",
     """<p>Un professionnel de santé ou un patient vous donne accès à un document de santé, à vous seul.</p>
 <ul>
@@ -52,12 +54,12 @@ INVITATION: Final = _page(
 <form method="post"><button type="submit">Ouvrir le document</button></form>
 <small>Ce message ne vous était pas destiné&nbsp;? Fermez cette page et supprimez-le.</small>""",
 )
-REFUSAL: Final = _page(
+REFUSAL: Final = page(
     "Ce lien n’ouvre aucun document",
     """<p>Il est incomplet, il a expiré, il a déjà servi, ou il a été retiré.</p>
 <p>Demandez un nouveau lien à la personne qui vous l’a envoyé.</p>""",
 )
-BUSY: Final = _page(
+BUSY: Final = page(
     "Le service ne répond pas pour le moment",
     """<p>Le document n’a pas été ouvert et le lien n’a pas été utilisé. Réessayez dans une minute.</p>""",
 )

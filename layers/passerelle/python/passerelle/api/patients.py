@@ -33,14 +33,13 @@ from passerelle.fhir.identity import check_size
 from passerelle.fhir.match import Graded, check_traits, read_match, render_matches
 from passerelle.fhir.outcome import success
 from passerelle.fhir.patient import FhirPatientDraft, dmp_view, public_view, traits_of
-from passerelle.fhir.search import CURSOR
 from passerelle.fhir.validation import validate
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person, StoredPatient
 from passerelle.patients.registration import Registered
 from passerelle.patients.search import PatientSearch
 from passerelle.patients.service import PatientService
-from passerelle.records.cursors import Cursors
+from passerelle.records.cursors import CURSOR, Cursors
 
 _DMP = "TD0.2"
 _WITH_RECORD = (RecordStatus.OPEN, RecordStatus.CLOSED)
@@ -156,7 +155,8 @@ def _read(call: Call, wired: WiredPatients) -> Reply:
 def _search(call: Call, wired: WiredPatients) -> Reply:
     asked = _asked(call, wired)
     is_dmp = _has_dmp(call) and is_dmp_search(asked, wired.scheme.systems)
-    found = [(_shown(call, each, person), person) for each, person in wired.patients.find(call.request, asked)]
+    matching = wired.patients.find(call.request, asked, says_refusals=is_dmp)
+    found = [(_shown(call, each, person), person) for each, person in matching]
     hits = [each for each in chosen(found, asked) if not is_dmp or each[1].policy.status in _WITH_RECORD]
     page, following = _page(call, wired, asked, hits)
     survivors = [] if is_dmp else _survivors(call, wired, page, hits)

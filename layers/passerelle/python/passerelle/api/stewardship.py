@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 from passerelle.access import Touched
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired
 from passerelle.api.interactions import version_headers
-from passerelle.fhir.search import CURSOR
 from passerelle.fhir.stewardship import (
     ReviewsQuery,
     read_decision,
@@ -28,7 +27,7 @@ from passerelle.matching.scoring import Model
 from passerelle.patients.model import Review
 from passerelle.patients.service import PatientService
 from passerelle.patients.stewardship import Settled, StewardService
-from passerelle.records.cursors import Cursors
+from passerelle.records.cursors import CURSOR, Cursors
 
 
 class WiredStewards(Wired, Protocol):

@@ -1,34 +1,14 @@
-"""The HTTP client of notifications: one POST to an address of the subscriber's choosing, trusted in nothing.
-
-The name is resolved once, every address that it has must be admissible, and the connection is made to the
-address that was checked, with TLS verified against the name: a second resolution cannot lead elsewhere (DNS
-rebinding). Redirects are answers like any other and at most 1 kB of the answer is read. Five seconds to
-connect, five for the rest.
-"""
+"""The HTTP client of notifications: one POST to an address of the subscriber's choosing, by `outbound.py`."""
 
 from __future__ import annotations
 
-import http.client
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from ipaddress import ip_address
+from collections.abc import Mapping
 
-from passerelle.notifications.endpoint import Endpoint, is_admissible, parse_endpoint
+from passerelle.api.outbound import TIMEOUT_SECONDS, Outbound, OutboundError, Resolve, resolve
 from passerelle.notifications.model import UndeliveredError
 
-TIMEOUT_SECONDS = 5.0
 _MAX_ANSWER_BYTES = 1024
-
-Resolve = Callable[[str, int], Sequence[str]]
-
-
-def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host, IPv4 first: Lambda functions outside a VPC have no IPv6."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for _, _, _, _, address in sorted(found, key=lambda info: info[0] != socket.AF_INET)]
 
 
 class HttpWebhooks:
@@ -42,87 +22,14 @@ class HttpWebhooks:
         tls: ssl.SSLContext | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._allow_loopback = allow_loopback
-        self._resolve = resolve
-        self._tls = tls or ssl.create_default_context()
-        self._timeout_seconds = timeout_seconds
+        self._outbound = Outbound(
+            allow_loopback=allow_loopback, resolve=resolve, tls=tls, timeout_seconds=timeout_seconds
+        )
 
     def post(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> None:
         try:
-            target = parse_endpoint(endpoint, allow_loopback=self._allow_loopback)
-        except ValueError:
-            raise UndeliveredError("endpoint") from None
-        try:
-            status = self._exchange(target, self._admissible_address(target), headers, body)
-        except TimeoutError:
-            raise UndeliveredError("timeout") from None
-        except ssl.SSLError:
-            raise UndeliveredError("tls") from None
-        except (OSError, http.client.HTTPException, UnicodeError):
-            raise UndeliveredError("connection") from None
-        if not 200 <= status < 300:
-            raise UndeliveredError(f"status {status}")
-
-    def _admissible_address(self, target: Endpoint) -> str:
-        addresses = self._resolve(target.host, target.port)
-        for address in addresses:
-            if not is_admissible(
-                ip_address(address.partition("%")[0]),
-                is_secure=target.is_secure,
-                allow_loopback=self._allow_loopback,
-            ):
-                raise UndeliveredError("address")
-        if not addresses:
-            raise UndeliveredError("address")
-        return addresses[0]
-
-    def _exchange(self, target: Endpoint, address: str, headers: Mapping[str, str], body: bytes) -> int:
-        connected = socket.create_connection((address, target.port), timeout=self._timeout_seconds)
-        if target.is_secure:
-            connected = self._tls.wrap_socket(connected, server_hostname=target.host, do_handshake_on_connect=False)
-        with connected, _deadline(connected, self._timeout_seconds):
-            if isinstance(connected, ssl.SSLSocket):
-                connected.do_handshake()
-            connection = http.client.HTTPConnection(target.host, target.port)
-            connection.sock = connected
-            default_port = target.port == (443 if target.is_secure else 80)
-            host = f"[{target.host}]" if ":" in target.host else target.host
-            connection.request(
-                "POST",
-                target.target,
-                body=body,
-                headers={
-                    **headers,
-                    "Host": host if default_port else f"{host}:{target.port}",
-                    "User-Agent": "passerelle",
-                    "Connection": "close",
-                },
-            )
-            answer = connection.getresponse()
-            answer.read(_MAX_ANSWER_BYTES)
-            return answer.status
-
-
-@contextmanager
-def _deadline(connected: socket.socket, seconds: float) -> Iterator[None]:
-    """End the connection when the time is over: a socket timeout only bounds each read."""
-    expired = threading.Event()
-
-    def expire() -> None:
-        expired.set()
-        with suppress(OSError):  # the exchange ended at the same moment
-            # The plain shutdown, also under TLS, whose own one drops the state that the other thread is
-            # reading with.
-            socket.socket.shutdown(connected, socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, http.client.HTTPException) as failure:
-        if expired.is_set():
-            raise TimeoutError from failure
-        raise
-    finally:
-        timer.cancel()
+            answer = self._outbound.request("POST", endpoint, headers=headers, body=body, max_bytes=_MAX_ANSWER_BYTES)
+        except OutboundError as error:
+            raise UndeliveredError(error.reason) from None
+        if not 200 <= answer.status < 300:
+            raise UndeliveredError(f"status {answer.status}")

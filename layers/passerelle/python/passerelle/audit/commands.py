@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from passerelle.access import Request, Touched
 from passerelle.audit.model import audit_of
-from passerelle.errors import PasserelleError, Unavailable, Unprocessable
+from passerelle.errors import AccessRefused, PasserelleError, Unavailable, Unprocessable
 from passerelle.journal import AlreadyAnsweredError, Answer, Change, Journal
 
 R = TypeVar("R")
@@ -40,10 +40,13 @@ def once(journal: Journal, request: Request, run: Callable[[], R], restore: Call
     """Run a command; if it was run before under the same Idempotency-Key, return what it returned then.
 
     The kept answer is looked up only when the command is refused or its key is taken, so that a first run pays
-    nothing. Raises Unprocessable when the key was used for another request.
+    nothing. Raises Unprocessable when the key was used for another request. Whom the patient has shut out meanwhile is
+    told nothing again.
     """
     try:
         return run()
+    except AccessRefused:
+        raise
     except (AlreadyAnsweredError, PasserelleError) as refusal:
         key = request.idempotency_key
         answer = journal.find_answer(request.caller.client_id, key) if key else None

@@ -14,14 +14,16 @@ from typing import Any
 
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.util import urlsafe_b64decode
 
-from passerelle.authorization.model import BadTokenError, ExpiredTokenError, Jwk
+from passerelle.authorization.keys import Jwk, algorithm_of
+from passerelle.authorization.model import BadTokenError, ExpiredTokenError
 
 MAX_TOKEN_CHARACTERS = 8192
 _LAST_SECOND = 253_402_300_800  # the year 10000
 
-_ALGORITHM_OF = {("RSA", None): "RS384", ("EC", "P-384"): "ES384", ("EC", "P-256"): "ES256"}
+_KEY_OF: Mapping[str, type[RSAKey | ECKey | OctKey]] = {"RSA": RSAKey, "EC": ECKey, "oct": OctKey}
 
 
 class SignedToken:
@@ -33,7 +35,8 @@ class SignedToken:
             raise BadTokenError("not a token")
         try:
             self._signature = jws.extract_compact(text.encode())
-            header, claims = self._signature.headers(), json.loads(self._signature.payload or b"")
+            header = json.loads(urlsafe_b64decode(text.partition(".")[0].encode()), object_pairs_hook=_unique)
+            claims = json.loads(self._signature.payload or b"", object_pairs_hook=_unique)
         except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
             # joserfc assumes that the header is an object, and fails in several ways when it is not
             raise BadTokenError("not a token") from error
@@ -51,12 +54,12 @@ class SignedToken:
         if len(named) != 1:
             raise BadTokenError("kid missing, unknown or ambiguous")
         (jwk,) = named
-        algorithm = _ALGORITHM_OF.get((jwk["kty"], jwk.get("crv")))
-        if algorithm not in algorithms or self.header.get("alg") != algorithm:
+        algorithm = algorithm_of(jwk, algorithms)
+        if algorithm is None or self.header.get("alg") != algorithm:
             raise BadTokenError("algorithm is not the one of the key")
         registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
         try:
-            key = RSAKey.import_key(dict(jwk)) if jwk["kty"] == "RSA" else ECKey.import_key(dict(jwk))
+            key = _KEY_OF[jwk["kty"]].import_key(dict(jwk))
             is_valid = jws.validate_compact(self._signature, key, registry=registry)
         except (JoseError, ValueError) as error:
             raise BadTokenError("signature cannot be checked") from error
@@ -90,6 +93,14 @@ class SignedToken:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LAST_SECOND:
             raise BadTokenError(f"{name} is not a date")
         return float(value)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that says each thing once: two parsers must not read two tokens in one (RFC 8725 section 2.4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is repeated")
+    return members
 
 
 def _is_text(value: object) -> bool:

@@ -408,6 +408,28 @@ class DynamoDb:
                 raise action.lost(from_attributes(cast(Any, cause.response).get("Item", {}))) from None
             raise
 
+    def change(self, action: Action) -> Item:
+        """Make one update, and return the item as it is then; waits for transactions that hold the item.
+
+        Raises the action's error when its condition is lost, Busy when there was a transaction each time.
+        """
+        (body,) = action.rendered().values()
+        for attempt in range(_CONFLICT_RETRIES):
+            count("UpdateItem", write_units=max(1, math.ceil(action.cost_bytes() / 1024)))
+            try:
+                with aws_errors():
+                    answer = self._client.update_item(ReturnValues="ALL_NEW", **body)
+            except Fault as fault:
+                cause = fault.__cause__
+                if isinstance(cause, ClientError) and _code(cause) == "ConditionalCheckFailedException":
+                    raise action.lost(from_attributes(cast(Any, cause.response).get("Item", {}))) from None
+                if not (isinstance(cause, ClientError) and _code(cause) == "TransactionConflictException"):
+                    raise
+                self.back_off(attempt)
+            else:
+                return from_attributes(answer["Attributes"])
+        raise Busy(headers={"Retry-After": "1"})
+
     def transact(self, actions: Sequence[Action]) -> None:
         """Make all writes or none.
 

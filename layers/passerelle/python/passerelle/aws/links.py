@@ -3,18 +3,19 @@
     clinical  LK#<sha256 of the token>   LK          the link: document, issuer, terms, how often it was opened; ttl
     clinical  LD#<document id>           <link id>   the links of a document: digest; ttl
 
-The token itself is nowhere. What an issuer wrote in words (reason, recipient) is sealed under the key of the index
-besides the table's own, and bound to its link.
+The token itself is nowhere. What an issuer wrote in words (reason, recipient) is sealed under the data key of the
+record (`keys.py`), and bound to its link.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, put, update
 from passerelle.aws.journal import TableNames, actions_of
+from passerelle.aws.keys import DataKeys, opened
 from passerelle.aws.sealing import Sealer
 from passerelle.documents.links import (
     KEPT,
@@ -30,12 +31,12 @@ from passerelle.errors import Fault
 
 
 class DynamoLinks:
-    """`documents.links.Links`. `sealer` is called where words are read: whoever opens a link needs none."""
+    """`documents.links.Links`. Whoever opens a link reads no words of it."""
 
-    def __init__(self, dynamodb: DynamoDb, tables: TableNames, sealer: Callable[[], Sealer]) -> None:
+    def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
         self._table = tables.clinical
-        self._sealer = sealer
+        self._keyring = tables.keyring
 
     def find(self, digest: str) -> Link | None:
         item = self._dynamodb.get(self._table, _key(digest))
@@ -47,14 +48,14 @@ class DynamoLinks:
     def of_document(self, document: str) -> Sequence[Link]:
         keys = [_key(item["digest"]) for item in self._named(document)]
         items = self._dynamodb.get_many(self._table, keys)
-        return [link_from_item(items[key], self._sealer()) for key in keys if key in items]
+        return [link_from_item(items[key], self._keyring()) for key in keys if key in items]
 
     def _named(self, document: str) -> Sequence[Item]:
         return self._dynamodb.query(self._table, f"LD#{document}", limit=2 * MAX_LINKS)[0]
 
 
 def sealer_of(tables: TableNames) -> Sealer:
-    """What seals the words of issuers."""
+    """What seals the token of a kept answer, which is sealed as all answers are besides."""
     return Sealer(tables.blinder().subkey("links"))
 
 
@@ -67,7 +68,7 @@ def _(change: LinkCreation, tables: TableNames) -> Sequence[Action]:
     link = change.link
     ttl = int((link.terms.expires_at + KEPT).timestamp())
     pointer = {"PK": f"LD#{link.document}", "SK": link.id, "digest": link.digest, "ttl": ttl}
-    item = {**link_to_item(link, sealer_of(tables)), "ttl": ttl}
+    item = {**link_to_item(link, tables.keyring()), "ttl": ttl}
     return [put(tables.clinical, item, unless_exists=lambda _: Fault()), put(tables.clinical, pointer)]
 
 
@@ -98,7 +99,7 @@ def _(change: LinkOpening, tables: TableNames) -> Sequence[Action]:
     ]
 
 
-def link_to_item(link: Link, sealer: Sealer) -> Item:
+def link_to_item(link: Link, keys: DataKeys) -> Item:
     words = json.dumps({"reason": link.terms.reason, "recipient": link.terms.recipient}).encode()
     pk, sk = _key(link.digest)
     return {
@@ -110,8 +111,10 @@ def link_to_item(link: Link, sealer: Sealer) -> Item:
         "client_id": link.client_id,
         "organisation": link.organisation,
         "professional": link.professional,
+        "role": link.role,
+        "profession": link.profession,
         "purpose": link.terms.purpose,
-        "words": sealer.seal(words, link.id),
+        "words": keys.sealer(link.patient).seal(words, _words_of(link.id)),
         "uses": link.terms.uses,
         "expires": _moment(link.terms.expires_at),
         "issued_at": link.issued_at.isoformat(),
@@ -119,9 +122,14 @@ def link_to_item(link: Link, sealer: Sealer) -> Item:
     }
 
 
-def link_from_item(item: Item, sealer: Sealer | None = None) -> Link:
-    """A link as stored; without a sealer, without its words."""
-    words = json.loads(sealer.open(item["words"], item["id"])) if sealer else {}
+def _words_of(id: str) -> str:
+    return f"link {id}"
+
+
+def link_from_item(item: Item, keys: DataKeys | None = None) -> Link:
+    """A link as stored; without keys, or once they are destroyed, without its words."""
+    plain = opened(keys.find(item["patient"]), item["words"], _words_of(item["id"])) if keys else None
+    words = json.loads(plain) if plain else {}
     return Link(
         id=item["id"],
         digest=item["PK"].removeprefix("LK#"),
@@ -130,6 +138,8 @@ def link_from_item(item: Item, sealer: Sealer | None = None) -> Link:
         client_id=item["client_id"],
         organisation=item["organisation"],
         professional=item["professional"],
+        role=item["role"],
+        profession=item["profession"],
         terms=Terms(
             purpose=item["purpose"],
             expires_at=datetime.fromisoformat(item["expires"]),

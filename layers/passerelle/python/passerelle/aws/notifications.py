@@ -6,20 +6,26 @@
     operations  N#<id>                      #<9 digits>   entry of the log: event, ttl
     operations  N#<id>                      E#<event id>  number that the event has, ttl
 
+What a subscription to one patient's record says, and who owns it, may tell who the patient is: both are sealed under
+the data key of the record (`keys.py`), and such a subscription is not found any more once that is destroyed.
+
 An entry, its number and the head are one transaction, so numbers have no gap and an event no second number.
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from passerelle.access import Caller, Scopes
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, delete, delete_if, in_parallel, put, update
 from passerelle.aws.dynamodb import from_attributes as item_from_attributes
 from passerelle.aws.journal import TableNames, actions_of, event_from_map, event_to_map
+from passerelle.aws.keys import DataKeys, opened, place_of
 from passerelle.errors import Busy, Fault, NotFound, Stale
 from passerelle.events import Event
 from passerelle.notifications.model import (
@@ -56,15 +62,18 @@ class DynamoSubscriptions:
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
         self._table = tables.operations
+        self._keyring = tables.keyring
 
     def find(self, id: str) -> Subscription | None:
         item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
-        return subscription_from_item(item) if item else None
+        plain = _opened(item, self._keyring()) if item else None
+        return subscription_from_item(plain) if plain else None
 
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
         pages = in_parallel(*(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys))
-        return [interest_from_item(item) for items in pages for item in items]
+        found = (_opened(item, self._keyring()) for items in pages for item in items)
+        return [interest_from_item(item) for item in found if item is not None]
 
     def set_status(
         self, subscription: Subscription, status: SubscriptionStatus, at: datetime, *, error: str = ""
@@ -185,8 +194,8 @@ def _(change: SubscriptionCreation, tables: TableNames) -> Sequence[Action]:
     subscription = change.subscription
     head = {"PK": f"N#{subscription.id}", "SK": "HEAD", "last": 0}
     return [
-        put(tables.operations, subscription_to_item(subscription), unless_exists=lambda _: Fault()),
-        put(tables.operations, interest_to_item(subscription.interest)),
+        put(tables.operations, _sealed(subscription, tables), unless_exists=lambda _: Fault()),
+        put(tables.operations, _sealed(subscription.interest, tables)),
         put(tables.operations, head),
     ]
 
@@ -195,7 +204,7 @@ def _(change: SubscriptionCreation, tables: TableNames) -> Sequence[Action]:
 def _(change: SubscriptionRevision, tables: TableNames) -> Sequence[Action]:
     """`delivered` is left as it is: a delivery under way may be moving it."""
     after = change.after
-    item = subscription_to_item(after)
+    item = _sealed(after, tables)
     names = [name for name in item if name not in ("PK", "SK", "delivered")]
     revised = update(
         tables.operations,
@@ -206,7 +215,7 @@ def _(change: SubscriptionRevision, tables: TableNames) -> Sequence[Action]:
         condition="#version = :read",
         lost=lambda _: Stale("the subscription was changed meanwhile: read it again"),
     )
-    interest = interest_to_item(after.interest)
+    interest = _sealed(after.interest, tables)
     if after.status is SubscriptionStatus.OFF:
         return [revised, delete(tables.operations, (interest["PK"], interest["SK"]))]
     return [revised, put(tables.operations, interest)]
@@ -227,6 +236,39 @@ def _(change: SubscriptionDeletion, tables: TableNames) -> Sequence[Action]:
         delete(tables.operations, (interest["PK"], interest["SK"])),
         delete(tables.operations, (f"N#{subscription.id}", "HEAD")),
     ]
+
+
+_PERSONAL: Final = ("interest", "body", "owner", "query", "reference")
+
+
+def _sealed(kept: Subscription | Interest, tables: TableNames) -> Item:
+    """The item; with what may be personal sealed, if it is about one patient."""
+    if isinstance(kept, Subscription):
+        item, patient = subscription_to_item(kept), kept.interest.filter.patient
+    else:
+        item, patient = interest_to_item(kept), kept.filter.patient
+    if patient is None:
+        return item
+    personal = {name: item[name] for name in _PERSONAL if name in item}
+    plain = {name: value for name, value in item.items() if name not in personal}
+    if "body" in personal:
+        personal["body"] = personal["body"].decode()
+    packed = zlib.compress(json.dumps(personal, separators=(",", ":")).encode(), 9)
+    sealed = tables.keyring().sealer(patient).seal(packed, place_of(item))
+    return {**plain, "of": patient, "c": sealed}
+
+
+def _opened(item: Item, keys: DataKeys) -> Item | None:
+    """An item as it was before it was sealed; None if the key was destroyed."""
+    if "c" not in item:
+        return item
+    packed = opened(keys.find(item["of"]), item["c"], place_of(item))
+    if packed is None:
+        return None
+    personal = json.loads(zlib.decompress(packed))
+    if "body" in personal:
+        personal["body"] = personal["body"].encode()
+    return {**item, **personal}
 
 
 def subscription_to_item(subscription: Subscription) -> Item:
@@ -292,6 +334,9 @@ def _interest_to_map(interest: Interest) -> dict[str, Any]:
             "domain": owner.domain,
             "professional": owner.professional,
             "patient": owner.patient,
+            "profession": owner.profession,
+            "purpose": owner.purpose,
+            "person": owner.person,
         },
         "topic": interest.topic,
         "patient": interest.filter.patient,

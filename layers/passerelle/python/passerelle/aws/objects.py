@@ -137,6 +137,32 @@ class S3Objects:
         with aws_errors():
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
+    def purge(self, prefix: str) -> None:
+        """Delete every version of every object below a prefix for good, under whatever lock: nothing brings them back.
+
+        Raises Unavailable if some are left.
+        """
+        place: dict[str, str] = {}
+        while True:
+            count("ListObjectVersions")
+            with aws_errors():
+                page = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, **place)
+            found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            if found:
+                self._delete_versions([{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found])
+            if not page.get("IsTruncated"):
+                return
+            place = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
+
+    def _delete_versions(self, versions: list[dict[str, str]]) -> None:
+        count("DeleteObjects")
+        with aws_errors():
+            answer = self._client.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": versions, "Quiet": True}, BypassGovernanceRetention=True
+            )
+        if answer.get("Errors"):
+            raise Unavailable("a dependency failed; repeat the same request")
+
 
 def _lock(retain_until: datetime | None) -> dict[str, Any]:
     if retain_until is None:

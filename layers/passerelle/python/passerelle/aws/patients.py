@@ -8,12 +8,14 @@
     patients   S#<patient key>           PLACES                  the slots that a record holds
     patients   S#<patient key>           H#<ulid>                what happened to the links of a record
     patients   S#<patient key>           D#<ulid>                what was decided about the shared record
-    patients   L#<person key>            LINKS                   records, links, revision of a person
+    patients   L#<person key>            LINKS                   revision of a person; its records and links, sealed
     clinical   P#<patient key>           c#PERSON                the same, beside the record of each member
-    patients   Q#<patient key>           <patient key>           are two records one person? the review, by each of them
+    patients   Q#<patient key>           <patient key>           are two records one person? the review, sealed, by each
     patients   W                         <status>#<ulid>         the same: the worklist, oldest first
 
-Keys hold blinded values only (`identifiers.Blinder`). The copy beside the record lets a search read consent and
+Keys hold blinded values only (`identifiers.Blinder`). What a person's records are known by, and what was decided about
+them, is sealed under the data key of the record that the copy is beside (`keys.py`); what has to be compared with
+others or listed across them, under that of the index. The copy beside the record lets a search read consent and
 clinical entries in one round trip; it is replaced in the transaction that changes the links.
 
 Slots of a block are numbered and taken once (`attribute_not_exists`): a registration that looked into a block is
@@ -24,6 +26,7 @@ slot of a record that left its block stays taken for a day: numbers may not be g
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -33,6 +36,7 @@ from passerelle.aws.dynamodb import (
     Action,
     DynamoDb,
     Item,
+    Key,
     check_absent,
     check_if,
     delete,
@@ -42,8 +46,9 @@ from passerelle.aws.dynamodb import (
     put_if,
 )
 from passerelle.aws.journal import TableNames, actions_of
+from passerelle.aws.keys import DataKeys, opened, place_of, sealed, sealed_with, unsealed, unsealed_with
+from passerelle.aws.policies import policy_from_map, policy_to_map
 from passerelle.aws.sealing import Sealer
-from passerelle.consents.model import Policy, RecordStatus
 from passerelle.errors import Stale
 from passerelle.identifiers import Blinder
 from passerelle.matching.blocking import Block
@@ -75,6 +80,8 @@ from passerelle.patients.search import name_keys
 PREFIX_LETTERS = 3  # RNIV: birth date, then at most the first three letters of a name
 BLOCK_LIMIT = 100  # records of one block that are compared
 _LEFT_KEPT = timedelta(days=1)
+_WORDS = frozenset({"reason", "evidence", "party"})  # of what is kept about a record: these tell of people
+_SEEN = frozenset({"seen", "decision"})  # the same of a question about two
 
 
 class DynamoPatientIndex:
@@ -85,8 +92,10 @@ class DynamoPatientIndex:
         self._tables = tables
 
     def find_person(self, patient: str) -> Person | None:
-        item = self._dynamodb.get(self._tables.clinical, (f"P#{patient}", "c#PERSON"))
-        return person_from_item(item) if item else None
+        keyring = self._tables.keyring()
+        read = partial(self._dynamodb.get, self._tables.clinical, (f"P#{patient}", "c#PERSON"))
+        item = keyring.beside(read, patient)
+        return person_from_item(item, keyring) if item else None
 
     def find_by_identifier(self, system: str, value: str) -> Sequence[str]:
         pk = f"K#{_blind_identifier(self._tables.blinder(), system, value)}"
@@ -108,7 +117,7 @@ class DynamoPatientIndex:
 
     def find_links(self, person: str) -> Person | None:
         item = self._dynamodb.get(self._tables.patients, (f"L#{person}", "LINKS"))
-        return person_from_item(item) if item else None
+        return person_from_item(item, self._tables.keyring()) if item else None
 
     def find_by_birth_date(self, birth_date: date, name_prefix: str) -> Sequence[str]:
         blinder = self._tables.blinder()
@@ -118,7 +127,9 @@ class DynamoPatientIndex:
         items = self._dynamodb.query_all(
             self._tables.patients, f"D#{blinder.blind('birth-date', birth_date.isoformat())}", prefix=prefix
         )
-        return list(dict.fromkeys(i["patient"] for i in items if i["name"].startswith(name_prefix)))
+        sealer = _sealer(self._tables)
+        named = ((item["patient"], sealer.open(item["name"], place_of(item, "name")).decode()) for item in items)
+        return list(dict.fromkeys(patient for patient, name in named if name.startswith(name_prefix)))
 
     def look_up(self, blocks: Sequence[Block], named: str | None) -> tuple[Sequence[BlockPage], Person | None]:
         blinder = self._tables.blinder()
@@ -161,10 +172,10 @@ class DynamoPatientIndex:
     def find_review(self, review: str) -> Review | None:
         keys = [("W", f"{status.value}#{review}") for status in ReviewStatus]
         found = in_parallel(*(partial(self._dynamodb.get, self._tables.patients, key) for key in keys))
-        return next((_review_from_item(item) for item in found if item is not None), None)
+        return next((self._review(item) for item in found if item is not None), None)
 
     def reviews_of(self, patient: str) -> Sequence[Review]:
-        return [_review_from_item(item) for item in self._dynamodb.query_all(self._tables.patients, f"Q#{patient}")]
+        return [self._review(item) for item in self._dynamodb.query_all(self._tables.patients, f"Q#{patient}")]
 
     def listed(self, status: ReviewStatus, *, count: int, after: str | None) -> tuple[Sequence[Review], str | None]:
         items, last = self._dynamodb.query(
@@ -174,24 +185,41 @@ class DynamoPatientIndex:
             limit=count,
             start_after=f"{status.value}#{after}" if after else None,
         )
-        return [_review_from_item(item) for item in items], last.partition("#")[2] if last else None
+        return [self._review(item) for item in items], last.partition("#")[2] if last else None
+
+    def _review(self, item: Item) -> Review:
+        return _review_from_item(unsealed_with(Sealer(self._tables.blinder().subkey("reviews")), item, _SEEN))
 
     def history_of(self, patient: str) -> Sequence[IdentityEvent]:
-        items = self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix="H#")
-        return [_event_from_item(item) for item in items]
+        return [_event_from_item(item) for item in self._told(patient, "H#")]
+
+    def _told(self, patient: str, prefix: str) -> Sequence[Item]:
+        """What is kept about a record in words, which are gone once it is erased."""
+        keyring = self._tables.keyring()
+
+        def read() -> list[Item]:
+            return list(self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix=prefix))
+
+        return [unsealed(item, _WORDS, patient, keyring) for item in keyring.beside(read, patient)]
 
     def decisions_of(self, patient: str) -> Sequence[RecordDecision]:
-        items = self._dynamodb.query_all(self._tables.patients, f"S#{patient}", prefix="D#")
-        return [_record_decision_from_item(item) for item in items]
+        return [_record_decision_from_item(item) for item in self._told(patient, "D#")]
 
 
 # --- forms of items -----------------------------------------------------------------------------------------------
 
 
-def person_from_item(item: Item) -> Person:
+def person_from_item(item: Item, keys: DataKeys) -> Person | None:
+    """The person of a copy; None if what it was sealed under was destroyed."""
+    said: Item = item
+    if "c" in item:
+        plain = opened(keys.find(item["of"]), item["c"], place_of(item))
+        if plain is None:
+            return None
+        said = json.loads(zlib.decompress(plain))
     return Person(
         key=item["person"],
-        records=tuple(_member_from_item(each) for each in item["records"]),
+        records=tuple(_member_from_item(each) for each in said["records"]),
         links=tuple(
             Link(
                 id=each["id"],
@@ -200,37 +228,41 @@ def person_from_item(item: Item) -> Person:
                 rule=Rule(each["rule"]),
                 at=datetime.fromisoformat(each["at"]),
             )
-            for each in item["links"]
+            for each in said["links"]
         ),
         revision=item["revision"],
     )
 
 
 def _member_from_item(item: Item) -> Member:
-    policy = item["policy"]
     return Member(
         patient=item["patient"],
         origin=item["origin"],
         since=datetime.fromisoformat(item["since"]),
-        policy=Policy(
-            status=RecordStatus(policy["status"]),
-            since=datetime.fromisoformat(policy["since"]),
-            closing_motive=policy.get("closing_motive"),
-            closing_reason=policy.get("closing_reason"),
-            attending_physician=policy.get("physician"),
-            attending_since=datetime.fromisoformat(policy["physician_since"]) if "physician_since" in policy else None,
-        ),
+        policy=policy_from_map(item["policy"]),
         qualified=item.get("qualified"),
         identifiers=tuple((system, value) for system, value in item["identifiers"]),
         is_barred=item.get("barred", False),
         replaced_by=item.get("replaced_by"),
         is_removed=item.get("removed", False),
+        is_erased=item.get("erased", False),
     )
 
 
-def person_attributes(person: Person) -> dict[str, Any]:
+def person_to_item(key: Key, person: Person, keys: DataKeys) -> Item:
+    """The copy of a person, sealed under the key of the record that it is beside; elsewhere, of the first of them."""
+    item: Item = {"PK": key[0], "SK": key[1], "person": person.key, "revision": person.revision}
+    said = _person_attributes(person)
+    if person.is_erased or not person.records:  # nothing of it is personal, and the key is to be destroyed
+        return {**item, **said}
+    beside = key[0].removeprefix("P#")
+    patient = beside if beside in person.members else person.members[0]
+    packed = zlib.compress(json.dumps(said, separators=(",", ":")).encode(), 9)
+    return {**item, "of": patient, "c": keys.sealer(patient).seal(packed, place_of(item))}
+
+
+def _person_attributes(person: Person) -> dict[str, Any]:
     return {
-        "person": person.key,
         "records": [_member_attributes(each) for each in person.records],
         "links": [
             {
@@ -242,29 +274,21 @@ def person_attributes(person: Person) -> dict[str, Any]:
             }
             for each in person.links
         ],
-        "revision": person.revision,
     }
 
 
 def _member_attributes(member: Member) -> dict[str, Any]:
-    policy = member.policy
     return {
         "patient": member.patient,
         "origin": member.origin,
         "since": member.since.isoformat(),
-        "policy": {
-            "status": policy.status.value,
-            "since": policy.since.isoformat(),
-            **({"closing_motive": policy.closing_motive} if policy.closing_motive else {}),
-            **({"closing_reason": policy.closing_reason} if policy.closing_reason else {}),
-            **({"physician": policy.attending_physician} if policy.attending_physician else {}),
-            **({"physician_since": policy.attending_since.isoformat()} if policy.attending_since else {}),
-        },
+        "policy": policy_to_map(member.policy),
         "identifiers": [list(each) for each in member.identifiers],
         **({"qualified": member.qualified} if member.qualified else {}),
         **({"barred": True} if member.is_barred else {}),
         **({"replaced_by": member.replaced_by} if member.replaced_by else {}),
         **({"removed": True} if member.is_removed else {}),
+        **({"erased": True} if member.is_erased else {}),
     }
 
 
@@ -279,7 +303,7 @@ def _review_attributes(review: Review) -> dict[str, Any]:
         "cause": review.cause,
         "grade": review.grade,
         "seen": json.dumps({"score": review.score, "evidence": review.evidence}, separators=(",", ":")),
-        **({"decision": _decision_attributes(decision)} if decision else {}),
+        **({"decision": json.dumps(_decision_attributes(decision), separators=(",", ":"))} if decision else {}),
     }
 
 
@@ -294,7 +318,7 @@ def _decision_attributes(decision: Decision) -> dict[str, Any]:
 
 def _review_from_item(item: Item) -> Review:
     seen = json.loads(item["seen"])
-    decision = item.get("decision")
+    decision = json.loads(item["decision"]) if "decision" in item else None
     return Review(
         id=item["id"],
         first=item["first"],
@@ -319,8 +343,8 @@ def _event_from_item(item: Item) -> IdentityEvent:
         by=item["by"],
         with_records=tuple(item["with"]),
         professional=item["professional"],
-        reason=item["reason"],
-        evidence=json.loads(item["evidence"]),
+        reason=item.get("reason", ""),
+        evidence=json.loads(item.get("evidence", "{}")),
     )
 
 
@@ -338,6 +362,10 @@ def _record_decision_from_item(item: Item) -> RecordDecision:
         reason=item.get("reason", ""),
         physician=item.get("physician"),
         is_consented=item.get("consented", False),
+        party=item.get("party"),
+        since=datetime.fromisoformat(item["since"]) if "since" in item else None,
+        until=datetime.fromisoformat(item["until"]) if "until" in item else None,
+        references=tuple(item.get("references", ())),
     )
 
 
@@ -366,9 +394,8 @@ def _overtaken(_: Item) -> Exception:
 
 @actions_of.register
 def _(change: PersonChange, tables: TableNames) -> Sequence[Action]:
-    after = change.after
-    attributes = person_attributes(after)
-    links = {"PK": f"L#{after.key}", "SK": "LINKS", **attributes}
+    after, keys = change.after, tables.keyring()
+    links = person_to_item((f"L#{after.key}", "LINKS"), after, keys)
     if change.before is None:
         actions = [put(tables.patients, links, unless_exists=_overtaken)]
     else:
@@ -381,7 +408,7 @@ def _(change: PersonChange, tables: TableNames) -> Sequence[Action]:
     if change.releases is not None:
         pointer_key = (f"K#{change.releases}", "P")
         actions.append(delete_if(tables.patients, pointer_key, "person = :key", {":key": after.key}, _overtaken))
-    copies = [put(tables.clinical, {"PK": f"P#{m}", "SK": "c#PERSON", **attributes}) for m in after.members]
+    copies = [put(tables.clinical, person_to_item((f"P#{m}", "c#PERSON"), after, keys)) for m in after.members]
     return [*actions, *copies]
 
 
@@ -403,8 +430,8 @@ def _(change: SourceRecordChange, tables: TableNames) -> Sequence[Action]:
         else:
             owner = {"PK": key, "SK": "O", "patient": change.patient}
             actions.append(put(tables.patients, owner, unless_exists=_overtaken))
-    wanted = _look_up_items(change.patient, change.after, tables.blinder())
-    stale = _look_up_items(change.patient, change.before, tables.blinder())
+    wanted = _look_up_items(change.patient, change.after, tables)
+    stale = _look_up_items(change.patient, change.before, tables)
     actions += [put(tables.patients, item) for key, item in wanted.items() if stale.get(key) != item]
     actions += [delete(tables.patients, key) for key in stale.keys() - wanted.keys()]
     return [*actions, *_block_actions(change, tables)]
@@ -442,10 +469,11 @@ def _slot(place: Place) -> dict[str, str]:
     return {"PK": f"B#{place.key}", "SK": f"{place.slot:09d}"}
 
 
-def _look_up_items(patient: str, listing: Listing | None, blinder: Blinder) -> dict[tuple[str, str], Item]:
+def _look_up_items(patient: str, listing: Listing | None, tables: TableNames) -> dict[tuple[str, str], Item]:
+    """The same items for the same traits, bytes included."""
     if listing is None:
         return {}
-    traits = listing.traits
+    traits, blinder = listing.traits, tables.blinder()
     items: list[Item] = [
         {"PK": f"K#{_blind_identifier(blinder, system, value)}", "SK": f"R#{patient}"}
         for system, value in traits.identifiers
@@ -453,22 +481,23 @@ def _look_up_items(patient: str, listing: Listing | None, blinder: Blinder) -> d
     ]
     if traits.birth_date:
         pk = f"D#{blinder.blind('birth-date', traits.birth_date.isoformat())}"
-        items += [
-            {"PK": pk, "SK": f"{_blind_prefix(blinder, name)}#{patient}#{n}", "patient": patient, "name": name}
-            for n, name in enumerate(name_keys(traits))
-        ]
+        sealer = _sealer(tables)
+        for n, name in enumerate(name_keys(traits)):
+            item: Item = {"PK": pk, "SK": f"{_blind_prefix(blinder, name)}#{patient}#{n}", "patient": patient}
+            items.append({**item, "name": sealer.seal_alike(name.encode(), place_of(item, "name"))})
     return {(item["PK"], item["SK"]): item for item in items}
 
 
 @actions_of.register
 def _(change: ReviewChange, tables: TableNames) -> Sequence[Action]:
     before, after = change.before, change.after
-    attributes = _review_attributes(after)
-    actions = [put(tables.patients, {"PK": "W", "SK": f"{after.status.value}#{after.id}", **attributes})]
+    attributes, sealer = _review_attributes(after), Sealer(tables.blinder().subkey("reviews"))
+    listed: Item = {"PK": "W", "SK": f"{after.status.value}#{after.id}", **attributes}
+    actions = [put(tables.patients, sealed_with(sealer, listed, _SEEN))]
     if before is not None and (before.status, before.id) != (after.status, after.id):
         actions.append(delete(tables.patients, ("W", f"{before.status.value}#{before.id}")))
     for patient in dict.fromkeys((after.first, after.second)):
-        item = {"PK": f"Q#{patient}", "SK": after.other(patient), **attributes}
+        item = sealed_with(sealer, {"PK": f"Q#{patient}", "SK": after.other(patient), **attributes}, _SEEN)
         if before is None:
             actions.append(put(tables.patients, item, unless_exists=_overtaken))
         else:
@@ -502,7 +531,7 @@ def _(change: IdentityEvent, tables: TableNames) -> Sequence[Action]:
         "reason": change.reason,
         "evidence": json.dumps(change.evidence, separators=(",", ":")),
     }
-    return [put(tables.patients, item)]
+    return [put(tables.patients, sealed(item, _WORDS, change.patient, tables.keyring()))]
 
 
 @actions_of.register
@@ -520,5 +549,9 @@ def _(change: RecordDecision, tables: TableNames) -> Sequence[Action]:
         **({"reason": change.reason} if change.reason else {}),
         **({"physician": change.physician} if change.physician else {}),
         **({"consented": True} if change.is_consented else {}),
+        **({"party": change.party} if change.party else {}),
+        **({"since": change.since.isoformat()} if change.since else {}),
+        **({"until": change.until.isoformat()} if change.until else {}),
+        **({"references": list(change.references)} if change.references else {}),
     }
-    return [put(tables.patients, item)]
+    return [put(tables.patients, sealed(item, _WORDS, change.patient, tables.keyring()))]

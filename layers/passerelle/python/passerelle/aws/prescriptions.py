@@ -14,6 +14,9 @@ The second line of a prescription, and its first claim, for example:
     RX#7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2s  LINE#02
     RX#7q2k9c4m1xw8z0ab-01jpab3v5w9f2k8m4n6p0q1r2s  CLAIM#02#000001
 
+What was prescribed, signed and said in words is sealed under the data key of the patient's record (`keys.py`): an
+attribute of `_SEALED` holds bytes then. States, numbers and hashes are compared by conditions, and tell nothing alone.
+
 Every command moves the head of the history on T0, on the condition that it is the one it read: commands of
 one prescription take turns. Conditions on the lines (contract section 8) come first in a transaction, so that
 a loser is given the line as it is now.
@@ -23,10 +26,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, put, update
 from passerelle.aws.journal import TableNames, actions_of
+from passerelle.aws.keys import sealed, unsealed
 from passerelle.errors import Fault
+from passerelle.identifiers import split_resource_id
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
     ClaimChange,
@@ -48,6 +54,11 @@ from passerelle.prescriptions.model import (
     to_map,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+
 
 class DynamoPrescriptions:
     """`prescriptions.ports.Prescriptions`."""
@@ -57,15 +68,27 @@ class DynamoPrescriptions:
         self._tables = tables
 
     def find(self, id: str) -> Prescription | None:
-        items = list(self._dynamodb.query_all(self._tables.clinical, f"RX#{id}"))
-        groups = [item for item in items if item["SK"] == "T0"]
-        if not groups:
+        """None as well for one that cannot be read any more: the patient was erased."""
+
+        def read() -> list[Item]:
+            return list(self._dynamodb.query_all(self._tables.clinical, f"RX#{id}"))
+
+        keys, patient = self._tables.keyring(), split_resource_id(id)
+        items = keys.beside(read, patient[0]) if patient and patient[0] else read()
+        plain = [_opened(item, self._tables) for item in items]
+        legible = [item for item in plain if item is not None]
+        groups = [item for item in legible if item["SK"] == "T0"]
+        if not groups or len(legible) < len(items):
             return None
+
+        def those(kind: type[R], prefix: str) -> tuple[R, ...]:
+            return tuple(from_map(kind, item) for item in legible if item["SK"].startswith(prefix))
+
         return Prescription(
             group=from_map(Group, groups[0]),
-            lines=tuple(from_map(Line, item) for item in items if item["SK"].startswith("LINE#")),
-            claims=tuple(from_map(ClaimRecord, item) for item in items if item["SK"].startswith("CLAIM#")),
-            ledger=tuple(from_map(LedgerEntry, item) for item in items if item["SK"].startswith("LEDGER#")),
+            lines=those(Line, "LINE#"),
+            claims=those(ClaimRecord, "CLAIM#"),
+            ledger=those(LedgerEntry, "LEDGER#"),
         )
 
     def find_id(self, number: str) -> str | None:
@@ -85,20 +108,42 @@ def _number_key(number: str, tables: TableNames) -> str:
     return f"N#{tables.blinder().blind('prescription', number)}"
 
 
-def _group_item(group: Group) -> Item:
-    return {"PK": f"RX#{group.id}", "SK": "T0", **to_map(group)}
+_SEALED: Final = frozenset({"request", "product", "unit", "units_per_day", "signed", "jws", "reason", "cancel_reason"})
 
 
-def _line_item(prescription: str, line: Line) -> Item:
-    return {"PK": f"RX#{prescription}", "SK": f"LINE#{line.number:02d}", **to_map(line)}
+def _sealed(item: Item, tables: TableNames) -> Item:
+    return sealed(item, _SEALED, _patient_of(item), tables.keyring())
+
+
+def _opened(item: Item, tables: TableNames) -> Item | None:
+    """None if the key was destroyed."""
+    plain = unsealed(item, _SEALED, _patient_of(item), tables.keyring())
+    return plain if plain.keys() == item.keys() else None
+
+
+def _patient_of(item: Item) -> str:
+    patient: str = item["PK"].removeprefix("RX#").partition("-")[0]
+    return patient
+
+
+def _group_item(group: Group, tables: TableNames) -> Item:
+    return _sealed({"PK": f"RX#{group.id}", "SK": "T0", **to_map(group)}, tables)
+
+
+def _line_item(prescription: str, line: Line, tables: TableNames) -> Item:
+    return _sealed({"PK": f"RX#{prescription}", "SK": f"LINE#{line.number:02d}", **to_map(line)}, tables)
 
 
 def _exists(_: Item) -> Exception:
     return Fault()
 
 
-def _line_moved(item: Item) -> Exception:
-    return LineMovedError(from_map(Line, item)) if item else Fault()
+def _line_moved(tables: TableNames) -> Callable[[Item], Exception]:
+    def lost(item: Item) -> Exception:
+        line = _opened(item, tables) if item else None
+        return LineMovedError(from_map(Line, line)) if line else Fault()
+
+    return lost
 
 
 def _group_moved(_: Item) -> Exception:
@@ -110,10 +155,10 @@ def _(change: PrescriptionCreated, tables: TableNames) -> Sequence[Action]:
     group = change.prescription.group
     number = {"PK": _number_key(group.number, tables), "SK": "N", "id": group.id}
     return [
-        put(tables.clinical, _group_item(group), unless_exists=_exists),
+        put(tables.clinical, _group_item(group, tables), unless_exists=_exists),
         put(tables.clinical, number, unless_exists=_exists),
         *(
-            put(tables.clinical, _line_item(group.id, line), unless_exists=_exists)
+            put(tables.clinical, _line_item(group.id, line, tables), unless_exists=_exists)
             for line in change.prescription.lines
         ),
     ]
@@ -176,7 +221,7 @@ def _line_update(change: LineChange, tables: TableNames, condition: str, values:
     key = (f"RX#{change.prescription}", f"LINE#{change.after.number:02d}")
     condition = " AND ".join(filter(None, ["#version = :version", condition]))
     values = {**values, ":version": change.before.version}
-    return _set(tables, key, to_map(change.before), to_map(change.after), condition, values, _line_moved)
+    return _set(tables, key, to_map(change.before), to_map(change.after), condition, values, _line_moved(tables))
 
 
 def _set(
@@ -189,7 +234,9 @@ def _set(
     lost: Callable[[Item], Exception],
 ) -> Action:
     """Set the attributes that differ, and leave all others alone."""
-    changed = {name: value for name, value in after.items() if value != before[name]}
+    named = {"PK": key[0], "SK": key[1]}
+    differing = {name: value for name, value in after.items() if value != before[name]}
+    changed = {name: value for name, value in _sealed(named | differing, tables).items() if name not in named}
     return update(
         tables.clinical,
         key,
@@ -205,7 +252,7 @@ def _set(
 def _(change: ClaimChange, tables: TableNames) -> Sequence[Action]:
     claim = change.claim
     key = {"PK": f"RX#{change.prescription}", "SK": f"CLAIM#{claim.line:02d}#{claim.fence:06d}"}
-    return [put(tables.clinical, {**key, **to_map(claim)})]
+    return [put(tables.clinical, _sealed({**key, **to_map(claim)}, tables))]
 
 
 @actions_of.register

@@ -1,14 +1,14 @@
 """The record on DynamoDB: one collection per patient, versions and search entries side by side.
 
-    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, b (zlib of JSON), p (placement), o (who
-                                                                      published it), labels; immutable
-    clinical  P#<patient key>   e#<TTT>#<yyyymmddHHMM>#<local>        v, at, k (packed search values)         current
+    clinical  P#<patient key>   v#<TTT>#<local>#<000001>              v, at, c (sealed zlib of JSON), p (placement), o
+                                                                      (who published it), labels; immutable
+    clinical  P#<patient key>   e#<TTT>#<yyyymmddHHMM>#<local>        v, at, c (sealed, packed search values) current
     clinical  P#<patient key>   x#<TTT>#<range>#<yyyymmddHHMM>#<local>   the same, under one of the type's ranges
     clinical  P#<patient key>   h#<yyyymmddHHMMSSmmm>#<TTT>#<local>#<000001>   that a version came to exist
     clinical  P#<patient key>   r#<TTT>#<local>                       v, labels, o: from whom it is hidden now
     clinical  A#<TTT>#<id>      A                                     patient: where a client-assigned id is stored
-    clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 a version of a resource of no patient
-    clinical  E#<TTT>           e#<id>                                its entry, among all of the type
+    clinical  G#<Type>#<id>     v#<TTT>#<id>#<000001>                 a version of a resource of no patient: b for c
+    clinical  E#<TTT>           e#<id>                                its entry, among all of the type: k for c
     clinical  L#<TTT>#<lookup>  [<normalised text>#]<id>              the same under a look-up of the directory
     clinical  H#<TTT>           h#<yyyymmddHHMMSSmmm>#<TTT>#<id>#<000001>
     clinical  U#<TTT>#<token>   U                                     id: owner of an identifier that is unique
@@ -23,21 +23,26 @@ client chose. For example, the third version of an Observation, and its entry:
 
 Writing version n+1 is an insert that fails if it exists: the optimistic lock, the history and the outbox need nothing
 else. A body that is too large for an item is an object (`l`, named by its SHA-256) that is stored before the commit.
-Items with `x` belong to a transaction that is not settled yet (`staging.py`).
+
+What is sealed is so under the data key of the record (`keys.py`): once that is destroyed, a version looks deleted, and
+an entry as if it were not there. What was written before there were keys has `b` and `k`. Items with `x` belong to a
+transaction that is not settled yet (`staging.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from typing import TypeVar
 
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, delete_if, in_parallel, put, put_if
 from passerelle.aws.entries import pack_entry, unpack_entry
-from passerelle.aws.journal import TableNames, actions_of, staged_of
+from passerelle.aws.journal import TableNames, actions_of, begun_by, staged_of
+from passerelle.aws.keys import opened, place_of
 from passerelle.aws.staging import StagedItemError, StagedRecord, Staging
 from passerelle.consents.visibility import Restriction
 from passerelle.errors import Conflict, Fault, Stale, TooLarge
@@ -58,7 +63,10 @@ from passerelle.records.search import Entry, outlasts
 
 MAX_INLINE_BYTES = 300_000  # of the compressed body: an item holds 400 kB
 _RANGE_CHARACTERS = 12  # of a blinded range: what two share by accident does not match
+SEALED_OBJECTS = "sealed/"
 PREFIX_CHARACTERS = 3  # of a text, that its look-up partition is named by
+
+R = TypeVar("R")
 
 
 class DynamoRecordStore:
@@ -92,7 +100,8 @@ class DynamoRecordStore:
         pk, prefix = _partition(key), _versions(key)
         within = {"prefix": prefix} if before is None else {"between": (prefix, f"{prefix}{before - 1:06d}")}
         # One more: the newest may belong to a transaction that never commits.
-        items, _ = self._dynamodb.query(self._table, pk, descending=True, limit=limit + 1, **within)
+        read = partial(self._dynamodb.query, self._table, pk, descending=True, limit=limit + 1, **within)
+        items, _ = self._beside(read, key.patient)
         return self._stored([(key, item) for item in self._staging.visible(items)[:limit]])
 
     def find_version(self, key: ResourceKey, version: int) -> StoredVersion | None:
@@ -102,7 +111,8 @@ class DynamoRecordStore:
         places = {
             (_partition(key), f"{_versions(key)}{version:06d}"): key for key, version in wanted if 0 < version < 10**6
         }
-        items = self._dynamodb.get_many(self._table, list(places))
+        read = partial(self._dynamodb.get_many, self._table, list(places))
+        items = self._beside(read, *(key.patient for key in places.values()))
         visible = [(places[item["PK"], item["SK"]], item) for item in self._staging.visible(items.values())]
         return {(each.key, each.version): each for each in self._stored(visible)}
 
@@ -111,19 +121,39 @@ class DynamoRecordStore:
         remote = [item["l"] for _, item in found if "l" in item]
         fetched = in_parallel(*(lambda name=name: self._object(name) for name in remote)) if remote else ()
         objects = dict(zip(remote, fetched, strict=True))
+        packed = [self._packed(key, item, objects) for key, item in found]
         return [
             StoredVersion(
                 key=key,
                 version=item["v"],
                 at=datetime.fromisoformat(item["at"]),
-                body=zlib.decompress(packed) if (packed := objects.get(item.get("l"), item.get("b"))) else None,
+                body=zlib.decompress(body) if body else None,
                 placement=_placement(item),
                 is_managed=item.get("m", False),
                 producer=item.get("o"),
                 restriction=_restriction(item),
             )
-            for key, item in found
+            for (key, item), body in zip(found, packed, strict=True)
         ]
+
+    def _beside(self, read: Callable[[], R], *patients: str | None) -> R:
+        """The read, with the data keys of these records at hand after it."""
+        return self._tables.keyring().beside(read, *(each for each in patients if each is not None))
+
+    def _packed(self, key: ResourceKey, item: Item, objects: Mapping[str, bytes]) -> bytes | None:
+        if "c" in item:
+            return self._opened(item["c"], key.patient, place_of(item))
+        name = item.get("l")
+        if name is None:
+            return item.get("b")
+        if not name.startswith(SEALED_OBJECTS):
+            return objects[name]
+        return self._opened(objects[name], key.patient, _object_place(key))
+
+    def _opened(self, sealed: bytes, patient: str | None, place: str) -> bytes | None:
+        if patient is None:
+            raise Fault()
+        return opened(self._tables.keyring().find(patient), sealed, place)
 
     def _object(self, name: str) -> bytes:
         packed = self._tables.objects().find(name) if self._tables.objects else None
@@ -187,14 +217,18 @@ class DynamoRecordStore:
         start_after: str | None,
         **options: object,
     ) -> EntryPage:
-        items: Iterable[Item]
-        if limit is None:
-            items, after = list(self._dynamodb.query_all(self._table, pk, **options)), None
-        else:
-            items, after = self._dynamodb.query(self._table, pk, limit=limit, start_after=start_after, **options)  # type: ignore[arg-type]
-        return EntryPage(
-            entries=tuple(_indexed(item, patient, type) for item in self._staging.current(items)), after=after
-        )
+        def read() -> tuple[list[Item], str | None]:
+            if limit is None:
+                return list(self._dynamodb.query_all(self._table, pk, **options)), None
+            return self._dynamodb.query(self._table, pk, limit=limit, start_after=start_after, **options)  # type: ignore[arg-type]
+
+        items, after = self._beside(read, patient)
+        found = (self._indexed(item, patient, type) for item in self._staging.current(items))
+        return EntryPage(entries=tuple(each for each in found if each is not None), after=after)
+
+    def _indexed(self, item: Item, patient: str | None, type: str | None) -> Indexed | None:
+        packed = item.get("k") or self._opened(item["c"], patient, place_of(item))
+        return _indexed(item, packed, patient, type) if packed is not None else None
 
     # --- marks and guards -----------------------------------------------------------------------------------------
 
@@ -276,10 +310,14 @@ def _id(type: str, local: str, patient: str | None) -> str:
     return f"{patient}-{local}" if is_own else local
 
 
-def _indexed(item: Item, patient: str | None, type: str | None) -> Indexed:
+def _object_place(key: ResourceKey) -> str:
+    return f"{SEALED_OBJECTS}{key.patient}|{key.reference}"
+
+
+def _indexed(item: Item, packed: bytes, patient: str | None, type: str | None) -> Indexed:
     head, _, local = item["SK"].rpartition("#")
     kind = type or _type_of(head.split("#")[1])
-    entry = unpack_entry(item["k"])
+    entry = unpack_entry(packed)
     return Indexed(
         key=ResourceKey(type=kind, id=_id(kind, local, patient), patient=patient),
         version=item["v"],
@@ -383,6 +421,11 @@ def _(change: Guard, tables: TableNames) -> Sequence[Action]:
     return [put_if(tables.clinical, item, "n = :n", {":n": change.count}, lambda _: Overtaken())]
 
 
+@begun_by.register
+def _(change: RecordVersion) -> str | None:
+    return change.key.patient if change.key.type == "Patient" and change.version == 1 else None
+
+
 @actions_of.register
 def _(change: RecordVersion, tables: TableNames) -> Sequence[Action]:
     items = _items_of(change, tables)
@@ -430,7 +473,7 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
     pk, code, local = _partition(key), record_type(key.type).code, _local(key)
     version: Item = {"PK": pk, "SK": f"{_versions(key)}{change.version:06d}", "v": change.version, "at": at}
     if change.body is not None:
-        version |= _kept(change.body, key, tables)
+        version |= _kept(change.body, key, version, tables)
     if change.is_managed:
         version["m"] = True
     if change.producer is not None:
@@ -452,7 +495,8 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
             version["p"]["l"] = list(placement.lookups)
         searched = pack_entry(change.entry)
         for place in _places(key, placement):
-            placed[place] = {"PK": place[0], "SK": place[1], "v": change.version, "at": at, "k": searched}
+            item = {"PK": place[0], "SK": place[1], "v": change.version, "at": at}
+            placed[place] = {**item, **_sealed(searched, "k", item, key, tables)}
     moment = change.at.astimezone(UTC).strftime("%Y%m%d%H%M%S%f")[:17]
     mark = {
         "PK": pk if key.patient else f"H#{code}",
@@ -469,7 +513,7 @@ def _items_of(change: RecordVersion, tables: TableNames) -> _Items:
     return _Items(version=version, mark=mark, alias=alias, placed=placed, before=before)
 
 
-def _kept(body: bytes, key: ResourceKey, tables: TableNames) -> Item:
+def _kept(body: bytes, key: ResourceKey, version: Item, tables: TableNames) -> Item:
     """The attribute that holds a body, or names the object that does.
 
     The object is named by its content: stored again by a retry, it is the same. A commit that fails leaves it behind,
@@ -477,12 +521,23 @@ def _kept(body: bytes, key: ResourceKey, tables: TableNames) -> Item:
     """
     packed = zlib.compress(body, 9)
     if len(packed) <= MAX_INLINE_BYTES:
-        return {"b": packed}
+        return _sealed(packed, "b", version, key, tables)
     if tables.objects is None:
         raise TooLarge("the resource is larger than one version can be")
-    name = f"versions/{key.patient or 'shared'}/{hashlib.sha256(packed).hexdigest()}"
-    tables.objects().put(name, packed, "application/zlib")
+    folder = "versions/shared/"
+    if key.patient is not None:
+        folder = f"{SEALED_OBJECTS}{key.patient}/"
+        packed = tables.keyring().sealer(key.patient).seal_alike(packed, _object_place(key))
+    name = f"{folder}{hashlib.sha256(packed).hexdigest()}"
+    tables.objects().put(name, packed, "application/octet-stream")
     return {"l": name}
+
+
+def _sealed(packed: bytes, otherwise: str, item: Item, key: ResourceKey, tables: TableNames) -> Item:
+    """The attribute that holds what is the person's, and where it is nobody's."""
+    if key.patient is None:
+        return {otherwise: packed}
+    return {"c": tables.keyring().sealer(key.patient).seal(packed, place_of(item))}
 
 
 def _is_shared_type(type: str) -> bool:

@@ -28,3 +28,17 @@ def other_form(system: str, value: str) -> tuple[str, str] | None:
         prefixed, prefix, form = _BARE[system]
         return (prefixed, prefix + value) if form.fullmatch(value) else None
     return None
+
+
+def party_of(system: str, value: str) -> str | None:
+    """How policies name a professional (IDNPS) or a structure (IDNST): its number, without the system, in either form.
+
+    None for any other identifier.
+    """
+    prefixed = (system, value) if system in _PREFIXED else other_form(system, value)
+    return prefixed[1] if prefixed and other_form(*prefixed) else None
+
+
+def system_of(party: str) -> str:
+    """The system of a number that `party_of` gave."""
+    return IDNPS if party.startswith("8") else IDNST

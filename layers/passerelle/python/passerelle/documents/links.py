@@ -18,7 +18,8 @@ from passerelle.access import Caller, Permission, Request, Scopes, Touched, insu
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
 from passerelle.audit.ports import AuditTrail
-from passerelle.authorization.model import Client
+from passerelle.authorization.model import Party, parties_of
+from passerelle.authorization.ports import Known
 from passerelle.consents.visibility import Restriction, View, Viewer
 from passerelle.directory.model import CARE_ROLES, Role
 from passerelle.documents.model import Document
@@ -61,7 +62,8 @@ class Terms:
 class Link:
     """`id` is a ulid, `digest` the SHA-256 of the token in hexadecimal, `document` the id of a DocumentReference.
 
-    The issuer is a client, with the organisation and the person it acted for.
+    The issuer is a client, with the organisation and the person it acted for: `role` and `profession` (TRE_G15) are
+    that person's, where people log in.
     """
 
     id: str
@@ -73,6 +75,8 @@ class Link:
     terms: Terms
     issued_at: datetime
     professional: str | None = None
+    role: str = ""
+    profession: str | None = None
     opens: int = 0
     last_opened_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -132,7 +136,7 @@ class Publications(Protocol):
 
 
 class Clients(Protocol):
-    def find(self, client_id: str) -> Client | None: ...
+    def look_up(self, client_id: str, *, parties: Sequence[Party] = ()) -> Known: ...
 
 
 class Seal(Protocol):
@@ -178,7 +182,7 @@ class LinkService:
             self._journal,
             request,
             lambda: self._share(request, document, terms),
-            lambda kept: self._shared_before(document, kept),
+            lambda kept: self._shared_before(request, document, kept),
         )
 
     def _share(self, request: Request, document: str, terms: Terms) -> Issued:
@@ -204,6 +208,8 @@ class LinkService:
             client_id=caller.client_id,
             organisation=caller.organisation,
             professional=caller.professional,
+            role=caller.role,
+            profession=caller.profession,
             terms=terms,
             issued_at=request.at,
         )
@@ -213,8 +219,9 @@ class LinkService:
         self._journal.commit([LinkCreation(link=link), *account_of(request, touched, kept)])
         return Issued(link=link, token=token)
 
-    def _shared_before(self, document: str, kept: Mapping[str, Any]) -> Issued:
-        """The same link again, for a caller whose first answer was lost."""
+    def _shared_before(self, request: Request, document: str, kept: Mapping[str, Any]) -> Issued:
+        """The same link again, for a caller whose first answer was lost, and who still sees the document."""
+        self._publications.find(request, document)
         token = self._seal.open(bytes.fromhex(kept["sealed"]), kept["id"]).decode()
         link = self._links.find(digest_of(token))
         if link is None or link.document != document:
@@ -285,10 +292,11 @@ class LinkOpener(Generic[C]):
         link = self._found(token)
         return link is not None and link.is_open(at)
 
-    def open(self, token: str, *, at: datetime, request_id: str, base_url: str) -> Opened[C]:
-        """Use a link once. Raises NotFound for whatever refuses it; Busy, Fault and Unavailable use nothing up.
+    def open(self, token: str, *, at: datetime, request_id: str, base_url: str, address: str = "") -> Opened[C]:
+        """Use a link once; `address` is where from, in the network.
 
-        A refusal of a link that exists is in the patient's access log, with its cause.
+        Raises NotFound for whatever refuses it; Busy, Fault and Unavailable use nothing up. A refusal of a link that
+        exists is in the patient's access log, with its cause.
         """
         link = self._found(token)
         if link is None:
@@ -308,6 +316,8 @@ class LinkOpener(Generic[C]):
             at=at,
             base_url=base_url,
             purpose=link.terms.purpose,
+            address=address,
+            recipient=link.terms.recipient or THIRD_PARTY,
         )
         try:
             return self._open(request, link)
@@ -340,18 +350,22 @@ class LinkOpener(Generic[C]):
 
     def _issuer(self, link: Link) -> Caller:
         """The issuer as registered now; raises NotFound if it could not read the document any more."""
-        client = self._clients.find(link.client_id)
-        if client is None or not client.active or client.organisation != link.organisation:
+        known = self._clients.look_up(link.client_id, parties=parties_of(link.organisation, link.professional))
+        client = None if known.barred else known.client
+        if client is None or not client.active:
             raise NotFound()
+        if client.organisation != link.organisation and not (client.providers and link.professional):
+            raise NotFound()  # people log in for whichever structure they work for
         if not (client.scopes.permits(READS) and client.scopes.permits(RETRIEVES)):
             raise NotFound()
         return Caller(
             client_id=client.id,
-            organisation=client.organisation,
-            role=client.role,
+            organisation=link.organisation,
+            role=link.role if client.providers and link.professional else client.role,
             scopes=client.scopes,
             token_id=link.id,
             professional=link.professional,
+            profession=link.profession,
             patient=client.patient,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from passerelle.fhir.audit_search import PARAMETERS
 from passerelle.fhir.index import RECORD_TYPES
 
 VERSION = "0.1.0"
@@ -51,6 +52,9 @@ _INSTANTIATES: Mapping[str, Sequence[tuple[str, str]]] = {
         for kind in ("HealthcareService", "Location", "Organization", "Practitioner", "PractitionerRole")
         for name in ("search-type", "read", "history-type")
     ],
+    "https://profiles.ihe.net/ITI/PCF/CapabilityStatement/IHE.PCF.consentRegistry": [
+        ("Consent", name) for name in ("create", "read", "vread", "update", "search-type")
+    ],
     f"{_MHD}/IHE.MHD.DocumentRecipient": [("", "transaction")],
     f"{_MHD}/IHE.MHD.DocumentResponder": [
         ("DocumentReference", "search-type"),
@@ -66,15 +70,6 @@ _INSTANTIATES: Mapping[str, Sequence[tuple[str, str]]] = {
 }
 _PATCHES = ("application/json-patch+json", "application/fhir+json", "application/fhir+xml")
 _FEATURES = frozenset({"conditional-create", "conditional-read", "update-create", "include", "batch"})
-# AuditEvents are kept in a form of their own, and searched by it.
-_AUDIT_SEARCH = {
-    "action": "token",
-    "date": "date",
-    "outcome": "token",
-    "patient": "reference",
-    "subtype": "token",
-    "type": "token",
-}
 
 
 class Served(Protocol):
@@ -185,7 +180,7 @@ def _targets(name: str, parameter: str) -> Collection[str]:
 def _search(name: str) -> dict[str, str]:
     """The search parameters of a type, each with its type."""
     if name == "AuditEvent":
-        return dict(_AUDIT_SEARCH)
+        return dict(PARAMETERS)  # AuditEvents are kept in a form of their own, and searched by it
     row = RECORD_TYPES.get(name)
     if row is None:
         return {}

@@ -7,10 +7,15 @@ of a hidden document is hidden with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from passerelle.consents.terms import Facts, Sieve
 from passerelle.fhir import json as fhir_json
+from passerelle.records.concealment import ABOUT
+from passerelle.records.model import ResourceKey
+from passerelle.records.search import Entry
 
 _DOCUMENT = re.compile(r"(?:^|/)((?:DocumentReference|Binary)/[A-Za-z0-9\-.]{1,64})(?:/_history/\d+)?$", re.ASCII)
 _MAYBE = (b"DocumentReference/", b"Binary/")
@@ -30,6 +35,25 @@ class ReferenceMending:
         if not any(each in body for each in _MAYBE):
             return ()
         return documents_of(fhir_json.loads(body))
+
+    def entry(self, body: bytes, base_url: str | None = None) -> Entry:
+        from passerelle.fhir.index import entry_of  # only where a consent speaks of single resources
+
+        content = fhir_json.loads(body)
+        found, about = entry_of(content, base_url=base_url), documents_of(content)
+        return replace(found, values={**found.values, ABOUT: about}) if about else found
+
+    def facts(self, key: ResourceKey, entry: Entry) -> Facts:
+        from passerelle.fhir.facts import facts_of
+
+        return facts_of(key, entry)
+
+    def residual(self, rules: Sequence[Mapping[str, Any]]) -> Sieve | None:
+        if not rules:
+            return None
+        from passerelle.fhir.consent import residual  # few tokens have such rules
+
+        return residual(rules)
 
     def without(self, body: bytes, hidden: Collection[str]) -> bytes | None:
         content = fhir_json.loads(body)

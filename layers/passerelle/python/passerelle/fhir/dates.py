@@ -60,3 +60,8 @@ def _offset(zone: str | None) -> timedelta:
 def written(moment: datetime) -> str:
     """A moment in UTC as ranges hold it."""
     return moment.strftime(_FORMAT).zfill(14)  # strftime does not pad years below 1000 everywhere
+
+
+def instant(at: datetime) -> str:
+    """`2026-03-01T09:30:00.123Z`"""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

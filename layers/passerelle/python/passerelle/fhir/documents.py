@@ -17,17 +17,16 @@ from urllib.parse import urlencode
 from uuid import NAMESPACE_URL, uuid5
 
 from passerelle.access import Request
-from passerelle.consents.visibility import View
 from passerelle.directory.identifiers import IDNPS, IDNST
 from passerelle.documents.contents import Header
 from passerelle.documents.model import decoded
 from passerelle.documents.uploads import upload_id
 from passerelle.errors import Issue, NotFound, PasserelleError, Unprocessable
 from passerelle.fhir.bundles import TransactionEntry
+from passerelle.fhir.dates import instant
 from passerelle.fhir.generated_metadata import CodedDocument, document_reference
 from passerelle.fhir.lists import LIST_TYPES
 from passerelle.fhir.mhd import Level, identifier_token
-from passerelle.fhir.resource import instant
 from passerelle.fhir.submissions import DOCUMENT
 from passerelle.fhir.transaction import Done, TransactionService
 from passerelle.fhir.validation import validate
@@ -98,7 +97,8 @@ class PublicationService:
         made, person = done.made, done.person
         if made is None or person is None:  # it was published before
             return next(iter(self._transactions.bodies(request, [done]).values()), None)
-        return made.body if View.of(request.caller, person.policy).shows(made.restriction) else None
+        view = self._gate.view(request, person)
+        return made.body if view is not None and view.shows(made.restriction) else None
 
     def publish_coded(self, request: Request, document: CodedDocument) -> Published:
         """Store a document with the metadata that it gives of itself; raises as `publish` does."""

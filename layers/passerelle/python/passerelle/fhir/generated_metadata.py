@@ -16,7 +16,7 @@ from passerelle.documents.contents import Author, Code, Header, Inspection, Kind
 from passerelle.documents.model import decoded
 from passerelle.errors import Invalid, Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir.resource import instant
+from passerelle.fhir.dates import instant
 from passerelle.fhir.submissions import DOCUMENT
 from passerelle.fhir.validation import check_members
 

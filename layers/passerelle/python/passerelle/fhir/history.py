@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import listing
-from passerelle.fhir.resource import instant
+from passerelle.fhir.dates import instant
 from passerelle.records.model import ResourceKey, StoredVersion
 
 
@@ -20,11 +20,11 @@ def history_bundle(
     delta_url: str | None = None,
 ) -> bytes:
     """The JSON of a history, in the order given; a deletion has no resource. `delta_url` will tell what is new."""
-    entries = [_entry(version, base_url) for version in versions]
+    entries = [history_entry(version, base_url) for version in versions]
     return listing("history", entries, links={"self": self_url, "next": next_url, "delta": delta_url}, total=total)
 
 
-def _entry(version: StoredVersion, base_url: str) -> bytes:
+def history_entry(version: StoredVersion, base_url: str) -> bytes:
     """A version, and the request that made it: under an id of the exchange, the first one was a POST."""
     if version.body is None:
         method, status = "DELETE", "204"

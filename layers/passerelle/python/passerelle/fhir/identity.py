@@ -12,7 +12,7 @@ from typing import Any
 
 from passerelle.errors import Coding, TooLarge
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir.resource import instant
+from passerelle.fhir.dates import instant
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.matching.names import normalised
 from passerelle.patients.identity import (

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from passerelle.errors import Unprocessable
+from passerelle.fhir.attribution import unindexed
 from passerelle.fhir.dates import date_range
 from passerelle.fhir.paths import evaluate, is_to, typed
 from passerelle.records.search import BEGINNING, END, NO_RANGES, Entry, Kind, Ranges, Reading, joined, look_up
@@ -72,7 +73,8 @@ class RecordType:
 
     `compartment` is the path to the reference that names the patient whose record it belongs to, None for what belongs
     to none: the directory, and Patient itself. Without `needs_patient` it may belong to nobody. `among` is the
-    parameter over the compartment's path where that may name others beside the patient. `sort` names the date parameter
+    parameter over the compartment's path where that may name others beside the patient. Chains over a parameter that is
+    `together` ask for one target that meets them all. `sort` names the date parameter
     that the type is sorted by, `ranges` the parameters with a range index. `selective` are strings and tokens
     worth a look-up in what belongs to nobody.
     """
@@ -82,6 +84,7 @@ class RecordType:
     compartment: str | None = None
     needs_patient: bool = True
     among: str | None = None
+    together: frozenset[str] = frozenset()
     sort: str | None = None
     ranges: Ranges = NO_RANGES
     selective: tuple[str, ...] = ()
@@ -128,7 +131,7 @@ RECORD_TYPES: Mapping[str, RecordType] = {
         _clinical("Binary", "BIN", "securityContext"),
         _clinical("Bundle", "BDL", "entry[0].resource.subject", "timestamp"),
         _clinical("CarePlan", "CPL", "subject", "date"),
-        _clinical("CareTeam", "CTM", "subject", "date"),
+        _clinical("CareTeam", "CTM", "subject", "date", together=frozenset({"participant"})),
         _clinical("Claim", "CLM", "patient", "created"),
         _clinical("Communication", "COM", "subject", "sent"),
         _clinical("CommunicationRequest", "CRQ", "subject", "authored"),
@@ -356,6 +359,8 @@ def entry_of(resource: Mapping[str, Any], *, base_url: str | None = None) -> Ent
             values[name] = found
         if parameter.kind == "token" and (texts := tuple(dict.fromkeys(reader.texts(parameter)))):
             values[f"{name}:text"] = texts
+    if row.compartment is not None:
+        values |= unindexed(resource, {name: found for name, found in values.items() if ":" not in name})
     sort_at = values[row.sort][0][:12] if row.sort in values else BEGINNING[:12]
     entry = Entry(values=values, sort_at=sort_at)
     characters = sum(len(each) + _VALUE_CHARACTERS for found in values.values() for each in found)

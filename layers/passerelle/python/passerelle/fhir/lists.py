@@ -34,8 +34,8 @@ class ListSuccession:
     Asked of what the caller sees: what is hidden in a List stays in any case.
     """
 
-    def check(self, type: str, before: bytes, after: bytes | None) -> None:
-        if type != "List":
+    def check(self, type: str, before: bytes | None, after: bytes | None) -> None:
+        if type != "List" or before is None:
             return
         stored, resource = fhir_json.loads(before), fhir_json.loads(after) if after else {}
         for is_kind in (is_folder, is_submission_set):

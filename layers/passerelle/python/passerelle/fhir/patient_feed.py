@@ -11,11 +11,11 @@ from uuid import NAMESPACE_URL, uuid5
 from passerelle.access import Caller
 from passerelle.events import Event, EventName
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.disclosure import is_source
 from passerelle.fhir.index import entry_of
 from passerelle.fhir.patient import public_content
 from passerelle.fhir.pmir import FEED, feed_bundle
-from passerelle.fhir.resource import instant
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.subscription import FHIR_XML
 from passerelle.notifications.model import Subscription

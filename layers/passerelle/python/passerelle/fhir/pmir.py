@@ -22,10 +22,10 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from passerelle.errors import Busy, Invalid, Issue, NotFound, PasserelleError, Stale, TooLarge, Unprocessable
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.identity import REPLACED_BY
 from passerelle.fhir.outcome import render_outcome
 from passerelle.fhir.patient import FhirPatientDraft
-from passerelle.fhir.resource import instant
 from passerelle.fhir.validation import validate
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import StoredPatient

@@ -26,8 +26,9 @@ from typing import Any, Protocol
 from passerelle.access import Touched
 from passerelle.errors import Coding, Invalid, PasserelleError
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.index import entry_of
-from passerelle.fhir.resource import instant, stamped
+from passerelle.fhir.resource import stamped
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.journal import Change

@@ -6,26 +6,23 @@ The stored form is the JSON as received, with only `id` and `meta` set, and refe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from passerelle.consents.visibility import canonical_label, label_system
+from passerelle.consents.habilitation import code_labels
+from passerelle.consents.visibility import restricting_labels
 from passerelle.errors import Invalid, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import resolve_references
 from passerelle.fhir.concealment import documents_of, with_hidden_parts
+from passerelle.fhir.dates import instant
 from passerelle.fhir.index import RECORD_TYPES, entry_of, record_type, subject_of, with_subject
 from passerelle.records.concealment import ABOUT
 from passerelle.records.model import ResourceKey, Subject
-from passerelle.records.search import Entry
-
-
-def instant(at: datetime) -> str:
-    """`2026-03-01T09:30:00.123Z`"""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from passerelle.records.search import Entry, Query
 
 
 def stamped(content: Mapping[str, Any], id: str, version: int, at: datetime) -> dict[str, Any]:
@@ -51,11 +48,15 @@ class ResourceDraft:
         row = record_type(self.type)
         return row.compartment is None or (not row.needs_patient and subject_of(self.content) is None)
 
+    @property
+    def subject_path(self) -> str:
+        return f"{self.type}.{record_type(self.type).compartment or 'subject'}"
+
     @cached_property
     def subject(self) -> Subject | None:
         """Raises Unprocessable for a reference that names a patient in no way the exchange knows."""
         reference = subject_of(self.content)
-        return None if reference is None else read_subject(reference, self.base_url, f"{self.type}.subject")
+        return None if reference is None else read_subject(reference, self.base_url, self.subject_path)
 
     @cached_property
     def conditional_references(self) -> tuple[str, ...]:
@@ -69,16 +70,25 @@ class ResourceDraft:
 
     @property
     def labels(self) -> frozenset[str]:
-        """Of a document; what else carries a label is not hidden by it."""
+        """What hides it: of a document its security labels, which are changed by name; of all else those of `meta`."""
         if self.type != "DocumentReference":
-            return frozenset()
-        codings = [coding for label in self.content.get("securityLabel", []) for coding in label.get("coding", [])]
-        codes = [str(coding.get("code")) for coding in codings if coding.get("system") == label_system()]
-        return frozenset(canonical_label(code) or code for code in codes)
+            return restricting_labels(_pairs(self.content.get("meta", {}).get("security", ())))
+        codings = [coding for label in self.content.get("securityLabel", ()) for coding in label.get("coding", ())]
+        labels = restricting_labels(_pairs(codings))
+        kinds = [self.content.get("type", {}), *self.content.get("category", [])]
+        return labels | code_labels(_pairs(coding for kind in kinds for coding in kind.get("coding", [])))
 
     @property
     def is_withdrawn(self) -> bool:
         return self.type == "DocumentReference" and self.content.get("status") == "entered-in-error"
+
+    @property
+    def rivals(self) -> Query | None:
+        if self.type != "CareTeam":
+            return None
+        from passerelle.fhir.care_team import circles_in_use, is_circle_in_use  # few resources are
+
+        return circles_in_use() if is_circle_in_use(self.content) else None
 
     def keeping(self, whole: bytes, shown: bytes) -> ResourceDraft:
         return ResourceDraft(with_hidden_parts(self.content, whole, shown), self.base_url)
@@ -143,3 +153,7 @@ def _conditional(value: Any) -> list[str]:
     if isinstance(value, list):
         return [each for child in value for each in _conditional(child)]
     return []
+
+
+def _pairs(codings: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    return ((str(each.get("system")), str(each.get("code"))) for each in codings)

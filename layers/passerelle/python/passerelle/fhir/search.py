@@ -2,15 +2,15 @@
 
 FHIR R4 section 3.1.1. What the server does not know is ignored and left out of `used`, which makes the self link, or
 refused under `Prefer: handling=strict` (contract GEN-8). Refused always: a known parameter that is used wrongly, and
-what FHIR defines to narrow a search and the server cannot do (chains, `_has`, full text), for ignoring it would find
-too much. Faults name the parameter (`http.<name>`), never what was sent in it.
+what FHIR defines to narrow a search and the server cannot do (some chains, `_has`, full text), for ignoring it would
+find too much. Faults name the parameter (`http.<name>`), never what was sent in it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Literal, NoReturn, TypeVar, cast, get_args
@@ -19,8 +19,10 @@ from passerelle.directory.identifiers import other_form
 from passerelle.errors import Invalid
 from passerelle.fhir.dates import date_range, written
 from passerelle.fhir.index import RECORD_TYPES, RecordType, SearchParameter, record_type
+from passerelle.records.cursors import CURSOR
 from passerelle.records.search import (
     Alternative,
+    Chain,
     CompositeIs,
     Criterion,
     DateIs,
@@ -38,18 +40,20 @@ from passerelle.records.search import (
 )
 
 DEFAULT_COUNT = 50
+MAX_CHAIN = 3  # references that one chain follows
+MAX_CHAINS = 10
 MAX_COUNT = 200
 MAX_PARAMETERS = 50
 MAX_ALTERNATIVES = 100  # each is compared with every entry of a record
 MAX_VALUE_CHARACTERS = 8_000
 
-CURSOR = "_cursor"  # of our own page links
 _INDIFFERENT = frozenset({"_format", "_pretty", CURSOR})  # the HTTP boundary's
 _NARROWING = frozenset({"_content", "_filter", "_has", "_list", "_query", "_text"})
 
 Summary = Literal["true", "text", "data", "count", "false"]
 Total = Literal["none", "estimate", "accurate"]
 
+_CHAIN = re.compile(r"(?P<parameter>[A-Za-z][A-Za-z-]*)(:(?P<type>[A-Z][A-Za-z]{1,40}))?\.(?P<rest>.+)", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,40}(:[A-Za-z.]{1,40}){0,2}", re.ASCII)
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,40}")
@@ -98,21 +102,29 @@ def parse_query(
     *,
     strict: bool = False,
     base_url: str | None = None,
+    follows: bool = False,
 ) -> ParsedQuery:
     """Read the parameters of a search in one type; raises Invalid (`value`, `not-supported`, `invalid`, `too-costly`).
 
-    `base_url` is that of the request: references to this server may be absolute.
+    `base_url` is that of the request: references to this server may be absolute. Chains are refused unless whoever
+    searches `follows` them.
     """
     if len(pairs) > MAX_PARAMETERS:
         raise Invalid(f"a search may have {MAX_PARAMETERS} parameters", code="too-costly")
-    return _Reader(record_type(type), strict=strict, base_url=base_url).read(pairs)
+    room = MAX_CHAIN if follows else 0
+    return _Reader(record_type(type), strict=strict, base_url=base_url, room=room).read(pairs)
 
 
 class _Reader:
-    def __init__(self, row: RecordType, *, strict: bool, base_url: str | None) -> None:
+    """`room` is how many references a chain may still follow."""
+
+    def __init__(self, row: RecordType, *, strict: bool, base_url: str | None, room: int) -> None:
         self._row = row
         self._strict = strict
+        self._base_url = base_url
         self._base = f"{base_url}/" if base_url else None
+        self._room = room
+        self._chains: dict[tuple[str, str, int], list[tuple[str, str]]] = {}
         self._patients: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
         self._among: set[str] = set()
@@ -139,6 +151,7 @@ class _Reader:
         query = Query(
             type=row.name,
             criteria=tuple(self._criteria),
+            chains=self._followed(),
             count=DEFAULT_COUNT if self._count is None else self._count,
             sort=self._sort,
             total=self._total,
@@ -160,6 +173,8 @@ class _Reader:
     def _parameter(self, name: str, value: str) -> str | None:
         """Take one parameter; what of its value is used, None if there is none of that name."""
         plain, modifier = _parted(name, self._row)
+        if "." in name and not ("." in plain and plain in self._row.search) and self._read_chain(name, value):
+            return value
         match plain:
             case "_count":
                 return self._read_count(name, value)
@@ -214,6 +229,52 @@ class _Reader:
             _refuse_modifier(name)
         return True
 
+    # --- chains -------------------------------------------------------------------------------------------------------
+
+    def _read_chain(self, name: str, value: str) -> bool:
+        """Take `parameter:Type.rest` or `parameter.rest`; False for what is no chain that can be followed."""
+        chain = _CHAIN.fullmatch(name)
+        if chain is None or self._chain(chain["parameter"], chain["type"], [(chain["rest"], value)]) is None:
+            return False
+        group = 0 if chain["parameter"] in self._row.together else len(self._chains)
+        kept = self._chains.setdefault((chain["parameter"], chain["type"] or "", group), [])
+        kept.append((chain["rest"], value))
+        if len(self._chains) > MAX_CHAINS:
+            raise Invalid(f"a search may have {MAX_CHAINS} chains", code="too-costly")
+        return True
+
+    def _followed(self) -> tuple[Chain, ...]:
+        found = (self._chain(name, type or None, pairs) for (name, type, _), pairs in self._chains.items())
+        return tuple(each for each in found if each is not None)
+
+    def _chain(self, name: str, type: str | None, pairs: Sequence[tuple[str, str]]) -> Chain | None:
+        """What the parameter has to lead to; None if no type that it may lead to is searched this way."""
+        parameter = self._row.search.get(name)
+        if self._room == 0 or parameter is None or not parameter.is_followed:
+            return None
+        targets = parameter.targets or RECORD_TYPES.keys()
+        # People are found by the patient index, whose rules are others.
+        types = [each for each in RECORD_TYPES if each in targets and each != "Patient" and type in (None, each)]
+        readers = (
+            _Reader(RECORD_TYPES[each], strict=True, base_url=self._base_url, room=self._room - 1) for each in types
+        )
+        queries = tuple(query for reader in readers if (query := reader.target(pairs)) is not None)
+        return Chain(parameter=name, queries=queries) if queries else None
+
+    def target(self, pairs: Sequence[tuple[str, str]]) -> Query | None:
+        """A search at the end of a reference; None where the type has no such parameter."""
+        for name, value in pairs:
+            plain, modifier = _parted(name, self._row)
+            if "." in name and not ("." in plain and plain in self._row.search):
+                if not self._read_chain(name, value):
+                    return None
+            elif plain in self._row.search:
+                self._criterion(plain, modifier, value)
+            else:
+                return None
+        row = self._row
+        return Query(type=row.name, criteria=tuple(self._criteria), chains=self._followed(), lookups=row.lookups)
+
     # --- paging, order, how much --------------------------------------------------------------------------------------
 
     def _read_count(self, name: str, value: str) -> str:
@@ -252,6 +313,10 @@ class _Reader:
 
     def _read_include(self, name: str, plain: str, modifier: str, value: str) -> bool:
         """`Type:parameter[:Target]`; for `_include` also `*`, which is all parameters of the type."""
+        if plain == "_include" and modifier == "iterate" and self._room:
+            found = self._iterated(value)
+            self._includes += found
+            return bool(found)
         if modifier:
             _refuse_modifier(name)
         if plain == "_revinclude":
@@ -262,12 +327,18 @@ class _Reader:
             self._includes += found
         return bool(found)
 
+    def _iterated(self, value: str) -> list[Include]:
+        """The same, followed from what is included, too: it may be from any type."""
+        if value == "*":
+            return [Include(type="*", parameter="*", iterates=True)]
+        return [replace(each, iterates=True) for each in self._included(value, is_any=True)]
+
     def _wildcard(self) -> list[Include]:
         names = (*sorted(self._row.patient_parameters), *self._row.search)
         return [found for name in names for found in self._included(f"{self._row.name}:{name}")]
 
-    def _included(self, value: str, *, is_reverse: bool = False) -> list[Include]:
-        """One, or none for what is not a reference from the right type, or to it."""
+    def _included(self, value: str, *, is_reverse: bool = False, is_any: bool = False) -> list[Include]:
+        """One, or none for what is not a reference from the right type (unless it `is_any`), or to it."""
         type, _, rest = value.partition(":")
         name, has_target, target = rest.partition(":")
         row = RECORD_TYPES.get(type)
@@ -280,7 +351,7 @@ class _Reader:
         if is_reverse:
             is_possible = target in ("", self._row.name) and (self._row.name == "Patient" or not names_patient)
         else:
-            is_possible = row is self._row
+            is_possible = is_any or row is self._row
         if not is_possible:
             return []
         return [Include(type=type, parameter=name, target=target or None, names_patient=names_patient)]

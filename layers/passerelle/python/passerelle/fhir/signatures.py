@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from passerelle.documents.contents import Signature
 from passerelle.fhir.bundles import TransactionEntry
-from passerelle.fhir.resource import instant
+from passerelle.fhir.dates import instant
 
 TRUST_EXTENSION: Final = "https://passerelle.example/StructureDefinition/signer-is-trusted"
 _PARTICIPANTS: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"

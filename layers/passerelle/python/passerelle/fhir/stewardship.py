@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from passerelle.errors import Invalid
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.parameters import parameters_of
-from passerelle.fhir.resource import instant
-from passerelle.fhir.search import CURSOR, DEFAULT_COUNT, MAX_COUNT
+from passerelle.fhir.search import DEFAULT_COUNT, MAX_COUNT
 from passerelle.matching.scoring import Model
 from passerelle.patients.model import Decision, IdentityEvent, Link, Member, Review, ReviewStatus
 from passerelle.patients.stewardship import IdentityCard, Question, Settled
+from passerelle.records.cursors import CURSOR
 
 _ANSWERS: Final = (ReviewStatus.SAME, ReviewStatus.DIFFERENT, ReviewStatus.LATER)
 _IGNORED: Final = ("_format", "_pretty")

@@ -19,8 +19,9 @@ from urllib.parse import parse_qsl
 
 from passerelle.errors import Invalid, Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir.dates import instant
 from passerelle.fhir.outcome import outcome
-from passerelle.fhir.resource import instant, stamped
+from passerelle.fhir.resource import stamped
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.validation import validate
 from passerelle.notifications.audience import FEED_FILTERS, TOPIC_ROOT

@@ -15,8 +15,7 @@ from html import escape
 from typing import Any
 from uuid import UUID, uuid5
 
-from passerelle.fhir.dates import date_range
-from passerelle.fhir.resource import instant
+from passerelle.fhir.dates import date_range, instant
 
 Resource = Mapping[str, Any]
 

@@ -36,6 +36,8 @@ from passerelle.errors import (
 from passerelle.events import Event
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import EntryResponse, TransactionEntry, resolve_references
+from passerelle.fhir.care_team import WRITES
+from passerelle.fhir.dates import instant
 from passerelle.fhir.demographics import single_identifier
 from passerelle.fhir.index import RECORD_TYPES, subject_of
 from passerelle.fhir.lists import is_submission_set
@@ -52,7 +54,7 @@ from passerelle.fhir.outcome import outcome
 from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.fhir.recipients import Recipients
 from passerelle.fhir.relations import Related, Relations, is_supersession
-from passerelle.fhir.resource import ResourceDraft, identifiers_of, instant
+from passerelle.fhir.resource import ResourceDraft, identifiers_of
 from passerelle.fhir.resubmissions import Resubmissions
 from passerelle.fhir.search import ParsedQuery, parse_query
 from passerelle.fhir.submissions import (
@@ -74,6 +76,7 @@ from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Person, PersonChange, PersonHolds
 from passerelle.patients.registration import Plan as Registration
 from passerelle.patients.service import PatientService
+from passerelle.records.effects import Effects, with_policies
 from passerelle.records.model import IdentifierClaim, IdentifierUse, RecordVersion, ResourceKey, StoredVersion, Subject
 from passerelle.records.search import matches
 from passerelle.records.service import Plan, RecordService, Target, announced
@@ -86,6 +89,7 @@ _SUBMITTED: Final[Mapping[str, tuple[str, ...]]] = {
     DOCUMENT: ("POST", "PATCH"),
     "Binary": ("POST",),
 }
+_TRANSACTIONS: Final[Mapping[str, tuple[str, ...]]] = {"Consent": ("ITI-108",), "Patient": ("ITI-104",)}
 _RIGHTS: Mapping[str, Interaction] = {"POST": "c", "PUT": "u", "PATCH": "u", "DELETE": "d", "GET": "r"}
 _CONDITIONAL: Final = re.compile(r"(?P<type>[A-Z][A-Za-z]+)\?(?P<criteria>.+)", re.ASCII)
 
@@ -150,6 +154,7 @@ class TransactionService:
         options: Options,
         recipients: Recipients,
         uploads: UploadService,
+        effects: Effects,
     ) -> None:
         self._records = records
         self._patients = patients
@@ -160,6 +165,7 @@ class TransactionService:
         self._options = options
         self._recipients = recipients
         self._uploads = uploads
+        self._effects = effects
         self._relations = Relations(records, blinder)
         self._resubmissions = Resubmissions(records, documents, self._relations)
 
@@ -272,13 +278,17 @@ class TransactionService:
             kind = entry.type
             if kind == "Patient" and (entry.method == "DELETE" or (entry.method == "PATCH" and entry.id is None)):
                 raise Unsupported("source records are not changed this way", expression=f"{entry.path}.request")
+            if kind == "Consent" and entry.method == "DELETE":
+                raise Unsupported("a consent is ended by an update of its status", expression=f"{entry.path}.request")
             if kind == DOCUMENT and entry.method not in ("POST", "PATCH"):
                 raise Unsupported("documents change by rules of their own", expression=f"{entry.path}.request")
             if kind not in RECORD_TYPES:
                 raise Unprocessable(
                     "this resource type is not kept", code="not-supported", expression=f"{entry.path}.resource"
                 )
-            of: tuple[str, ...] = ("ITI-104",) if kind == "Patient" else ()
+            of = _TRANSACTIONS.get(kind, ())
+            if kind == "CareTeam" and entry.method in ("POST", "PUT"):
+                of = WRITES
             if level is not None and (
                 entry.method in _SUBMITTED.get(kind, ()) or contents.get(entry.full_url or "") is entry
             ):
@@ -426,7 +436,7 @@ class TransactionService:
                     key = target.key.patient
         if key in work.people:
             return key, work.people[key]
-        return self._looked_up(work, subject, expression=f"{draft.type}.subject")
+        return self._looked_up(work, subject, expression=draft.subject_path)
 
     def _looked_up(self, work: _Work, subject: Subject | None, *, expression: str) -> tuple[str, Person]:
         if subject not in work.owners:
@@ -644,10 +654,10 @@ class TransactionService:
             [(f"Binary/{each.id}", each.sha256) for each in work.contents],
         )
         identities = [Announcement(id=new_ulid(request.at), events=(event,)) for event in work.events]
+        changes = [*work.changes, *_holding(work, versions)]
         self._journal.commit(
             [
-                *work.changes,
-                *_holding(work, versions),
+                *with_policies(request, changes, work.people, self._effects(changes)),
                 *identities,
                 *announced(request, versions),
                 *account_of(request, touched, {"entries": {path: _kept(each) for path, each in work.results.items()}}),

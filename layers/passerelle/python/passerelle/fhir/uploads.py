@@ -7,8 +7,8 @@ from typing import Any
 
 from passerelle.documents.uploads import Announced, Invitation, Ticket
 from passerelle.errors import Invalid
+from passerelle.fhir.dates import instant
 from passerelle.fhir.parameters import parameters_of
-from passerelle.fhir.resource import instant
 
 _TYPES: Mapping[str, tuple[str, ...]] = {
     "contentType": ("valueCode", "valueString"),

@@ -37,6 +37,10 @@ def validate(resource: Any, *, expected_type: str | None = None, path: str | Non
     walk.resource(resource, path, expected_type=expected_type, container=None)
     if walk.malformed:
         raise Invalid(issues=(walk.malformed + walk.refused)[:MAX_ISSUES])
+    if isinstance(resource.get("meta"), dict):
+        from passerelle.fhir.care_team import profile_faults  # few resources declare a profile
+
+        walk.refused += profile_faults(resource, path or resource["resourceType"])
     if walk.refused:
         raise Unprocessable(issues=walk.refused[:MAX_ISSUES])
 

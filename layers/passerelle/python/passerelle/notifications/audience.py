@@ -13,8 +13,7 @@ from urllib.parse import urlencode
 
 from passerelle.access import Caller, Permission
 from passerelle.authorization.model import Client
-from passerelle.consents.decision import may_see
-from passerelle.directory.model import CARE_ROLES
+from passerelle.directory.model import CARE_ROLES, Role
 from passerelle.errors import Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import PATIENT_KEY
@@ -32,6 +31,9 @@ TOPICS: Final = {
     "identity-changed": frozenset({EventName.IDENTITY_CHANGED}),
     "links-changed": frozenset({EventName.LINKS_CHANGED}),
     "record-status-changed": frozenset({EventName.RECORD_STATUS_CHANGED}),
+    "access-changed": frozenset({EventName.ACCESS_CHANGED}),
+    "emergency-access": frozenset({EventName.EMERGENCY_ACCESS}),
+    "record-erased": frozenset({EventName.ERASED}),
     FEED: frozenset({EventName.IDENTITY_CHANGED, EventName.LINKS_CHANGED}),
     "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
     "document-quarantined": frozenset({EventName.DOCUMENT_QUARANTINED}),
@@ -40,6 +42,11 @@ TOPICS: Final = {
     "anything-changed": frozenset(EventName),
 }
 """The events that each topic covers. Every topic takes every filter."""
+
+OWN_ROLES: Final = frozenset({Role.PATIENT, Role.REPRESENTATIVE})
+"""Who is told of one person only: the own record, or the record of whom they represent."""
+
+_OWN_ONLY: Final = frozenset({EventName.ACCESS_CHANGED, EventName.EMERGENCY_ACCESS})
 
 FILTERS: Final = frozenset({"_type", "patient", "author"})
 """Names of filter criteria; `_type` stands for the resource type before the question mark."""
@@ -130,32 +137,40 @@ def concerns(interest: Interest, event: Event, members: Sequence[str], at: datet
 
 
 def may_subscribe(caller: Caller) -> bool:
-    """Care professionals' systems only: nobody else may see more than one person's record."""
-    return caller.role in CARE_ROLES
+    """Care professionals' systems, and patients with who represents them, these of one record: their own.
+
+    A token that is narrowed to some of a record outlives no request: there is no subscription with it.
+    """
+    return caller.role in CARE_ROLES | OWN_ROLES and caller.limits is None
 
 
 def is_entitled(owner: Caller, client: Client | None) -> bool:
-    """Whether the owner is still the client that it was when it subscribed."""
+    """Whether the owner is still the client that it was when it subscribed, or logged in there."""
     return (
         client is not None
         and client.active
-        and client.role == owner.role
+        and (client.role == owner.role or _may_log_in(client, owner))
         and may_subscribe(owner)
         and client.scopes.permits(SUBSCRIBES)
     )
 
 
+def _may_log_in(client: Client, owner: Caller) -> bool:
+    """Whether the role is one that people have who log in at the client, by their activity or for somebody else."""
+    return bool(client.providers) and any({client.role, owner.role} <= roles for roles in (CARE_ROLES, OWN_ROLES))
+
+
 def may_learn(owner: Caller, client: Client | None, event: Event, person: Person | None) -> bool:
-    """Whether the owner could read the changed resource now: registration, scopes and patient agree."""
+    """Whether the owner could read the changed resource as far as registration and scopes go; `Gate` knows the rest."""
     kind = resource_type(event)
     reading = Permission(resource=kind, interaction="r", transactions=_READ_BY.get(kind, ()))
     if client is None or not is_entitled(owner, client):
         return False
     if not (client.scopes.permits(reading) and owner.scopes.permits(reading)):
         return False
-    if event.patient is None:
-        return True
-    return person is not None and may_see(owner, person.policy, is_own_record=False)
+    if event.name in _OWN_ONLY and owner.role not in OWN_ROLES:
+        return False
+    return event.patient is None or person is not None
 
 
 def resource_type(event: Event) -> str:

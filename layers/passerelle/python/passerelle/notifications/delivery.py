@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from passerelle.audit.model import AuditRecord
 from passerelle.audit.ports import AuditTrail
@@ -63,7 +64,7 @@ class Deliverer:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._clients = ports.clients
+        self._client_of = ports.client_of
         self._people = ports.people
         self._may_know = ports.may_know
         self._webhooks = webhooks
@@ -81,7 +82,7 @@ class Deliverer:
         subscription = self._subscriptions.find(subscription_id)
         if subscription is None or subscription.status in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
             return
-        client = self._clients.find(subscription.interest.owner.client_id)
+        client = self._client_of(subscription.interest.owner)
         if not is_entitled(subscription.interest.owner, client):
             self._subscriptions.set_status(subscription, SubscriptionStatus.OFF, at)
             return
@@ -120,7 +121,7 @@ class Deliverer:
         delivery = f"{subscription.id}.{entry.number}"
         event = entry.event if subscription.content is not Content.EMPTY else None
         person = self._people.find_person(event.patient) if event and event.patient else None
-        if event is not None and not self._may_know(subscription.interest.owner, client, event, person):
+        if event is not None and not self._may_know(subscription.interest.owner, client, event, person, at):
             event = None
         if subscription.channel is Channel.REST_HOOK:
             active = replace(subscription, status=SubscriptionStatus.ACTIVE)
@@ -170,4 +171,12 @@ def _disclosure(subscription: Subscription, event: Event, delivery: str, at: dat
         request_id=delivery,
         patient=event.patient,
         references=(event.reference, subscription.reference),
+        address=_origin(subscription.endpoint),
+        recipient=_origin(subscription.endpoint),
     )
+
+
+def _origin(endpoint: str) -> str:
+    """Where a notification goes, without what a path or query may tell."""
+    target = urlsplit(endpoint)
+    return f"{target.scheme}://{target.netloc.rpartition('@')[2]}"

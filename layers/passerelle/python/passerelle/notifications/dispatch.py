@@ -30,7 +30,7 @@ class Dispatcher:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._clients = ports.clients
+        self._client_of = ports.client_of
         self._people = ports.people
         self._may_know = ports.may_know
         self._feed = feed
@@ -48,8 +48,8 @@ class Dispatcher:
             if not concerns(interest, event, members, at):
                 continue
             try:
-                client = self._clients.find(interest.owner.client_id)
-                if not self._may_know(interest.owner, client, event, person):
+                client = self._client_of(interest.owner)
+                if not self._may_know(interest.owner, client, event, person, at):
                     continue
                 if not self._meets(interest, event, person):
                     continue

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Protocol
 
 from passerelle.access import Caller
-from passerelle.authorization.model import Client
-from passerelle.events import Event
+from passerelle.authorization.model import Client, Party, parties_of
+from passerelle.authorization.ports import Known
+from passerelle.events import Event, EventName
 from passerelle.notifications.audience import may_learn
 from passerelle.notifications.model import (
     Interest,
@@ -76,7 +77,8 @@ class Webhooks(Protocol):
 class Clients(Protocol):
     """The register of clients, as it is today (`authorization.ports.Clients`)."""
 
-    def find(self, client_id: str) -> Client | None: ...
+    def look_up(self, client_id: str, *, parties: Sequence[Party] = ()) -> Known:
+        """A client, and which of the parties are barred."""
 
 
 class People(Protocol):
@@ -86,8 +88,8 @@ class People(Protocol):
 class Record(Protocol):
     """The record that events are about."""
 
-    def is_hidden(self, caller: Caller, person: Person, reference: str) -> bool:
-        """Whether a resource of the person's record, now, does not exist for this caller."""
+    def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
+        """Whether a resource of the person's record, as it is now, does not exist for this caller at this time."""
 
 
 class PatientFeed(Protocol):
@@ -111,11 +113,18 @@ class NotificationPorts:
     people: People
     record: Record
 
-    def may_know(self, owner: Caller, client: Client | None, event: Event, person: Person | None) -> bool:
+    def client_of(self, owner: Caller) -> Client | None:
+        """The client of a subscriber as it is today; None where it acts for somebody who is barred."""
+        known = self.clients.look_up(owner.client_id, parties=parties_of(owner.organisation, owner.professional))
+        return None if known.barred else known.client
+
+    def may_know(self, owner: Caller, client: Client | None, event: Event, person: Person | None, at: datetime) -> bool:
         """Whether the owner could read the changed resource now (contract SUB-10); `person` is that of the event."""
         if not may_learn(owner, client, event, person):
             return False
-        return person is None or not self.record.is_hidden(owner, person, event.reference)
+        if event.name is EventName.ERASED:
+            return True  # whoever has a copy has to know, and learns no more than that
+        return person is None or not self.record.is_hidden(owner, person, event.reference, at)
 
 
 Renderer = Callable[[Subscription, NotificationKind, Sequence[Notification], int, datetime], bytes]

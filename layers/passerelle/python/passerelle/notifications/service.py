@@ -15,14 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from passerelle.access import Request, Touched
+from passerelle.access import Caller, Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
-from passerelle.errors import Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.errors import Forbidden, Gone, Invalid, NotFound, Stale, Unprocessable
 from passerelle.identifiers import new_ulid
 from passerelle.journal import Journal
 from passerelle.notifications.audience import (
     FEED,
+    OWN_ROLES,
     feed_filter_of,
     filter_of,
     may_subscribe,
@@ -64,8 +65,9 @@ class SubscriptionService:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._clients = ports.clients
+        self._client_of = ports.client_of
         self._people = ports.people
+        self._record = ports.record
         self._may_know = ports.may_know
         self._journal = journal
         self._allow_loopback = allow_loopback
@@ -90,6 +92,7 @@ class SubscriptionService:
         if not may_subscribe(request.caller):
             raise Forbidden("this role may not subscribe")
         topic, filter_ = _asked(draft)
+        self._check_own(request, topic, filter_)
         self._check_endpoint(draft.endpoint)
         if draft.status != SubscriptionStatus.REQUESTED:
             raise _no_such_status("a subscription starts in status requested")
@@ -127,10 +130,24 @@ class SubscriptionService:
         )
         return subscription
 
+    def _check_own(self, request: Request, topic: str, asked: Filter) -> None:
+        """A patient is told of the own record: the filter has to name it."""
+        if request.caller.role not in OWN_ROLES:
+            return
+        person = self._people.find_person(asked.patient) if asked.patient and topic != FEED else None
+        if person is not None and person.is_erased:
+            raise Gone("the person was erased")
+        if person is None or self._record.is_hidden(request.caller, person, f"Patient/{asked.patient}", request.at):
+            raise Unprocessable(
+                "a patient subscribes to the own record, by the filter patient",
+                code="not-supported",
+                expression="Subscription.criteria",
+            )
+
     def get(self, request: Request, id_: str) -> Subscription:
-        """The caller's own subscription; anybody else's is NotFound."""
+        """The caller's own subscription; anybody else's is NotFound: another user's of the same client, too."""
         subscription = self._subscriptions.find(id_)
-        if subscription is None or subscription.interest.owner.client_id != request.caller.client_id:
+        if subscription is None or not _is_by(request.caller, subscription.interest.owner):
             raise NotFound()
         return subscription
 
@@ -253,9 +270,19 @@ class SubscriptionService:
         event = entry.event
         if event is None:
             return entry
-        client = self._clients.find(request.caller.client_id)
+        client = self._client_of(request.caller)
         person = self._people.find_person(event.patient) if event.patient else None
-        return entry if self._may_know(request.caller, client, event, person) else replace(entry, event=None)
+        return (
+            entry if self._may_know(request.caller, client, event, person, request.at) else replace(entry, event=None)
+        )
+
+
+def _is_by(caller: Caller, owner: Caller) -> bool:
+    """Whether somebody is the owner. What a system subscribed to by itself is everybody's who sits at it."""
+    same = (caller.client_id, caller.organisation, caller.patient, caller.person) == (
+        *(owner.client_id, owner.organisation, owner.patient, owner.person),
+    )
+    return same and owner.professional in (None, caller.professional)
 
 
 def _asked(draft: SubscriptionDraft) -> tuple[str, Filter]:

@@ -106,6 +106,13 @@ class IdentityScheme:
         """The systems of national identifiers."""
         return frozenset(self._rules["nationalIdentifiers"])
 
+    def is_national(self, system: str, value: str) -> bool:
+        """Whether it could be a national identifier of somebody, at this stage."""
+        rules = self._rules["nationalIdentifiers"].get(system)
+        if rules is None or self._stage not in rules["stages"]:
+            return False
+        return self._number is None or self._number.is_well_formed(value)
+
     def form_of(self, system: str) -> tuple[str, Coding]:
         """The use and the type that a national identifier of this system is declared with."""
         rules = self._rules["nationalIdentifiers"][system]

@@ -8,12 +8,12 @@ Nothing is merged in place, so every link can be undone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from passerelle.consents.model import Policy, RecordStatus
+from passerelle.consents.model import Policy, strictest
 from passerelle.journal import Change
 from passerelle.matching.record import MatchRecord
 
@@ -131,16 +131,12 @@ class Member:
     is_barred: bool = False
     replaced_by: str | None = None
     is_removed: bool = False
+    is_erased: bool = False
 
     @property
     def is_in_use(self) -> bool:
         """Whether the record stands for its person: cross-referenced, matched."""
         return self.replaced_by is None and not self.is_removed
-
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
-# The strictest first: of linked records that were decided differently, the person gets the strictest decision.
-_STRICTNESS = (RecordStatus.CLOSED, RecordStatus.OPPOSED, RecordStatus.OPEN, RecordStatus.ABSENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +159,13 @@ class Person:
 
     @property
     def policy(self) -> Policy:
-        """The strictest of the records'; of the attending physician, what was decided last."""
-        policies = [each.policy for each in self.records]
-        strictest = min(policies, key=lambda each: (_STRICTNESS.index(each.status), each.since))
-        latest = max(policies, key=lambda each: (each.attending_since or _NEVER, each is strictest))
-        return replace(
-            strictest, attending_physician=latest.attending_physician, attending_since=latest.attending_since
-        )
+        """The strictest of the records'; what was permitted or denied about any of them counts for all."""
+        return strictest(each.policy for each in self.records)
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether nothing is known any more but that there was somebody; no record follows one that is erased."""
+        return bool(self.records) and all(each.is_erased for each in self.records)
 
     @property
     def qualified(self) -> str | None:
@@ -343,6 +339,23 @@ class DecisionKind(StrEnum):
     OPPOSITION_WITHDRAWN = "opposition-withdrawn"
     PHYSICIAN_SET = "physician-set"
     PHYSICIAN_ENDED = "physician-ended"
+    BLOCKED = "blocked"
+    UNBLOCKED = "unblocked"
+    ACCESS_AUTHORISED = "access-authorised"
+    ACCESS_ENDED = "access-ended"
+    PROXY_APPOINTED = "proxy-appointed"
+    PROXY_ENDED = "proxy-ended"
+    RELEASED = "released"  # to a carer
+    RELEASE_WITHDRAWN = "release-withdrawn"
+    EMERGENCY_OPPOSED = "emergency-opposed"
+    EMERGENCY_ACCEPTED = "emergency-accepted"
+    REGULATION_OPPOSED = "regulation-opposed"
+    REGULATION_ACCEPTED = "regulation-accepted"
+    RESEARCH_AGREED = "research-agreed"
+    RESEARCH_REFUSED = "research-refused"
+    GLASS_BROKEN = "glass-broken"
+    EXPORTED = "exported"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,7 +364,9 @@ class RecordDecision(Change):
 
     `by` is the client, `role` what it is, `professional` the IDNPS of the person at the keyboard. `motive` is a code.
     `physician` is the IDNPS of the attending physician concerned; `is_consented` that the patient agreed, as a
-    professional says who decided in the patient's place.
+    professional says who decided in the patient's place. `party` is whom it is about: a professional or structure
+    (IDNPS, IDNST), or a proxy (an INS, `system|value`), from `since` (None: at once) to `until`; `references` what was
+    released to it.
     """
 
     id: str
@@ -366,3 +381,7 @@ class RecordDecision(Change):
     reason: str = ""
     physician: str | None = None
     is_consented: bool = False
+    party: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    references: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from passerelle.access import Request
 from passerelle.consents.model import Policy, RecordStatus
-from passerelle.errors import Fault, Unprocessable, Unsupported
+from passerelle.errors import Fault, Gone, Unprocessable, Unsupported
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_patient_key, new_ulid
 from passerelle.journal import Change
@@ -153,6 +153,8 @@ class Registrar:
         was replaced and would be in use again: only a steward undoes that.
         """
         patient = kept.stored.patient if kept else new_patient_key()
+        if kept is not None and kept.member.is_erased:
+            raise Gone("the person was erased")
         survivor = self._survivor(request, draft.traits)
         if kept is not None and survivor is None and kept.member.replaced_by:
             raise Unsupported("the record was replaced by another one; an identity steward can undo that")
@@ -218,6 +220,8 @@ class Registrar:
     def plan_removal(self, request: Request, kept: Kept, identifier: Identifier) -> Plan:
         """Work out the end of a source record: its person keeps what was published under it."""
         patient = kept.stored.patient
+        if kept.member.is_erased:
+            raise Gone("the person was erased")
         member = replace(kept.member, qualified=None, identifiers=(), is_removed=True)
         graph = LinkGraph.of([kept.person]).with_record(member)
         work = Work(request, patient)

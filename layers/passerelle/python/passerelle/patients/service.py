@@ -15,7 +15,7 @@ from typing import Any
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
-from passerelle.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.errors import AccessRefused, Conflict, Fault, Forbidden, Invalid, NotFound, Stale, Unprocessable
 from passerelle.identifiers import PATIENT_KEY, new_ulid
 from passerelle.journal import Announcement, Journal
 from passerelle.matching.blocking import blocks_to_search
@@ -286,6 +286,7 @@ class PatientService(PatientReader):
             _check_carried(identifier, traits.identifiers)
         owner, carriers = self._owner_among(request, identifier, traits.identifiers)
         kept = self._registrar.find(owner) if owner else self._carried(request, carriers, traits.identifiers)
+        self.check_bound(request, kept.person if kept else None)
         if if_match is not None and (kept is None or if_match != kept.stored.version):
             raise Stale()
         if kept and draft.equals(kept.stored):
@@ -361,6 +362,7 @@ class PatientService(PatientReader):
         kept = self._registrar.find(owner) if owner else None
         if kept is None:
             raise NotFound()
+        self.check_bound(request, kept.person)
         return self._registrar.plan_removal(request, kept, identifier)
 
     def qualify(self, request: Request, patient: str) -> tuple[Registered, StoredPatient]:
@@ -385,6 +387,7 @@ class PatientService(PatientReader):
         kept = self._registrar.find(patient)
         if kept is None or not self.is_visible(request, kept.person):
             raise NotFound()
+        self.check_bound(request, kept.person)
         self.identifier_of(request, kept.stored)
         traits = kept.stored.traits
         if traits.cautions:
@@ -405,11 +408,14 @@ class PatientService(PatientReader):
 
     # --- find (ITI-78) --------------------------------------------------------------------------------------------
 
-    def find(self, request: Request, search: PatientSearch) -> list[tuple[StoredPatient, Person]]:
+    def find(
+        self, request: Request, search: PatientSearch, *, says_refusals: bool = False
+    ) -> list[tuple[StoredPatient, Person]]:
         """Source records of the people that match, visible to the caller, in a stable order.
 
         Looks people up by what the search gives first: never by a scan. Raises Invalid (`required`) without any of
-        that, and (`too-costly`) when too many people would have to be compared.
+        that, and (`too-costly`) when too many people would have to be compared. Whom the patient refuses finds nobody;
+        with `says_refusals`, where one person is asked for, AccessRefused is raised.
         """
         candidates = self._candidates(search)
         if len(candidates) > MAX_CANDIDATES:
@@ -419,7 +425,7 @@ class PatientService(PatientReader):
         found = [
             each for each in self._store.matching(candidates, search.criteria) if search.names.matches(each.traits)
         ]
-        return self.visible(request, found)
+        return self.visible(request, found, says_refusals=says_refusals)
 
     def _candidates(self, search: PatientSearch) -> list[str]:
         if search.patients:
@@ -487,6 +493,8 @@ class PatientService(PatientReader):
         ]
         if not known:
             raise NotFound()
+        if any(self.is_refused(request, person) for _, person in known):
+            raise AccessRefused()
         key, person = next(((k, p) for k, p in known if p.member(k).is_in_use), known[0])
         if not person.member(key).is_in_use:
             return CrossReference(identifiers=(), patients=())
@@ -517,7 +525,7 @@ class PatientService(PatientReader):
             look_up.records(),
             qualified=qualified,
             is_barred=bool(traits.cautions),
-            is_hidden=lambda person: not self.is_visible(request, person),
+            is_hidden=lambda person: not self.is_visible(request, person) or self.is_refused(request, person),
             read=self._store.find,
         )
         verdicts = [
@@ -561,7 +569,11 @@ class PatientService(PatientReader):
         return [
             (stored, person)
             for stored, person in zip(reads[: len(keys)], reads[len(keys) :], strict=True)
-            if stored and person and person.member(stored.patient).is_in_use and self.is_visible(request, person)
+            if stored
+            and person
+            and person.member(stored.patient).is_in_use
+            and self.is_visible(request, person)
+            and self.is_told(request, stored, person)
         ]
 
 

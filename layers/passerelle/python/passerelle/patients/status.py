@@ -14,22 +14,30 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from passerelle.access import Request, Touched
-from passerelle.audit.commands import account_of, once
+from passerelle.access import Request
+from passerelle.audit.commands import once
+from passerelle.consents.control import OWN, Capacity, told_of
 from passerelle.consents.model import Policy, RecordStatus
-from passerelle.directory.identifiers import IDNPS, other_form
-from passerelle.directory.model import CARE_ROLES, Role
-from passerelle.errors import Conflict, Forbidden, NotFound, Stale, Unprocessable
-from passerelle.events import Event, EventName
-from passerelle.identifiers import PATIENT_KEY, new_ulid
-from passerelle.journal import Announcement, Journal
-from passerelle.patients.model import DecisionKind, Identifier, Person, PersonChange, RecordDecision
+from passerelle.directory.identifiers import IDNPS, party_of, system_of
+from passerelle.errors import Conflict, Forbidden, Unprocessable
+from passerelle.events import EventName
+from passerelle.journal import Journal
+from passerelle.patients.decisions import Admissions, Decided, Decision, DecisionMaker, Statement, Subject
+from passerelle.patients.model import DecisionKind, Identifier, RecordDecision
 from passerelle.patients.ports import PatientIndex, RecordDecisions
-from passerelle.patients.registration import policy_after
 
 MAX_REASON_CHARACTERS = 1000
-_RACES = 5
-_OWN = (Role.PATIENT, Role.REPRESENTATIVE)
+# What every professional is told of; the other decisions are the patient's business, and of whom they are about.
+_OF_THE_RECORD = frozenset(
+    {
+        DecisionKind.OPENED,
+        DecisionKind.CLOSED,
+        DecisionKind.OPPOSED,
+        DecisionKind.OPPOSITION_WITHDRAWN,
+        DecisionKind.PHYSICIAN_SET,
+        DecisionKind.PHYSICIAN_ENDED,
+    }
+)
 
 
 class ClosingMotive(StrEnum):
@@ -42,29 +50,19 @@ class ClosingMotive(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How the shared record of a person stands, and what was decided about it, the oldest first.
+    """How the shared record of a person stands, and what was decided about it, the oldest first: as much of either as
+    is the caller's business.
 
-    `concerned` are the source records of the person.
+    `is_whole` says that this is all; `concerned` are the source records of the person.
     """
 
     policy: Policy
     decisions: tuple[RecordDecision, ...]
     concerned: tuple[str, ...]
+    is_whole: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decision:
-    """What one command decides: the policy of a record after it."""
-
-    kind: DecisionKind
-    follows: Callable[[Policy], Policy]
-    motive: str | None = None
-    reason: str = ""
-    physician: str | None = None
-    is_consented: bool = False
-
-
-class RecordStatusService:
+class RecordStatusService(DecisionMaker):
     """Commands are the patient's, a representative's, or a care professional's who is named by the token.
 
     All raise NotFound for a person who does not exist for the caller, Forbidden for whoever may not decide.
@@ -74,40 +72,41 @@ class RecordStatusService:
         self,
         *,
         index: PatientIndex,
+        admissions: Admissions,
         decisions: RecordDecisions,
         journal: Journal,
         in_parallel: Callable[..., tuple[Any, ...]],
         pause: Callable[[int], None],
     ) -> None:
-        self._index = index
+        super().__init__(index=index, admissions=admissions, journal=journal, pause=pause)
         self._decisions = decisions
-        self._journal = journal
         self._in_parallel = in_parallel
-        self._pause = pause
 
     def standing(self, request: Request, patient: str) -> Standing:
-        person = self._person(request, patient)
-        read = self._in_parallel(*(partial(self._decisions.decisions_of, each) for each in person.members))
+        subject = self._subject(request, patient)
+        members = subject.person.members
+        read = self._in_parallel(*(partial(self._decisions.decisions_of, each) for each in members))
         found = {each.id: each for decisions in read for each in decisions}  # one for all source records
         return Standing(
-            policy=person.policy,
-            decisions=tuple(found[id] for id in sorted(found)),
-            concerned=person.members,
+            policy=told_of(subject.policy, request.caller, subject.capacity),
+            decisions=tuple(found[id] for id in sorted(found) if _is_told(found[id], request, subject.capacity)),
+            concerned=members,
+            is_whole=subject.capacity in OWN,
         )
 
     def open(self, request: Request, patient: str, *, reason: str = "") -> Policy:
         """Open the record, or open it again. Raises Conflict if it is open, or while the patient opposes it;
         Unprocessable for an identity that is not qualified."""
 
-        def decide(person: Person) -> _Decision:
-            status = person.policy.status
+        def decide(subject: Subject) -> Decision:
+            status = subject.policy.status
             if status is RecordStatus.OPEN:
                 raise Conflict("the record is open")
             if status is RecordStatus.OPPOSED:
                 raise Conflict("the patient opposes a record: the opposition has to be withdrawn first")
-            if person.qualified is None:
+            if subject.person.qualified is None:
                 raise Unprocessable("the identity of this person is not qualified", expression="Patient.identifier")
-            return _Decision(kind=DecisionKind.OPENED, follows=_reset(request.at), reason=reason)
+            return _decision(_reset(request.at), kind=DecisionKind.OPENED, reason=reason)
 
         return self._decided(request, patient, decide)
 
@@ -123,22 +122,22 @@ class RecordStatusService:
                 closing_reason=reason or None,
             )
 
-        def decide(person: Person) -> _Decision:
-            if person.policy.status is not RecordStatus.OPEN:
+        def decide(subject: Subject) -> Decision:
+            if subject.policy.status is not RecordStatus.OPEN:
                 raise Conflict("the record is not open")
-            return _Decision(kind=DecisionKind.CLOSED, follows=closed, motive=motive.value, reason=reason)
+            return _decision(closed, kind=DecisionKind.CLOSED, motive=motive.value, reason=reason)
 
         return self._decided(request, patient, decide)
 
     def oppose(self, request: Request, patient: str, *, reason: str = "") -> Policy:
         """Let no record be opened. Raises Conflict where there is one already, which can be closed."""
 
-        def decide(person: Person) -> _Decision:
-            if person.policy.status is not RecordStatus.ABSENT:
+        def decide(subject: Subject) -> Decision:
+            if subject.policy.status is not RecordStatus.ABSENT:
                 raise Conflict("there is a record, or an opposition to it")
-            return _Decision(
+            return _decision(
+                lambda policy: replace(policy, status=RecordStatus.OPPOSED, since=request.at),
                 kind=DecisionKind.OPPOSED,
-                follows=lambda policy: replace(policy, status=RecordStatus.OPPOSED, since=request.at),
                 reason=reason,
             )
 
@@ -150,10 +149,10 @@ class RecordStatusService:
         Raises Conflict where nothing is opposed.
         """
 
-        def decide(person: Person) -> _Decision:
-            if person.policy.status is not RecordStatus.OPPOSED:
+        def decide(subject: Subject) -> Decision:
+            if subject.policy.status is not RecordStatus.OPPOSED:
                 raise Conflict("the patient opposes nothing")
-            return _Decision(kind=DecisionKind.OPPOSITION_WITHDRAWN, follows=_reset(request.at), reason=reason)
+            return _decision(_reset(request.at), kind=DecisionKind.OPPOSITION_WITHDRAWN, reason=reason)
 
         return self._decided(request, patient, decide)
 
@@ -165,90 +164,66 @@ class RecordStatusService:
         Raises Unprocessable for another identifier or without consent.
         """
         idnps = _idnps(physician)
-        if request.caller.role not in _OWN:
-            if request.caller.professional != idnps:
-                raise Forbidden("a professional declares nobody else as attending physician")
-            if not is_consented:
-                raise Unprocessable("the patient's consent is needed", code="required", expression="consent")
-        decision = _Decision(
-            kind=DecisionKind.PHYSICIAN_SET,
-            follows=lambda policy: replace(policy, attending_physician=idnps, attending_since=request.at),
-            reason=reason,
-            physician=idnps,
-            is_consented=is_consented,
-        )
-        return self._decided(request, patient, lambda _: decision)
+
+        def decide(subject: Subject) -> Decision:
+            if subject.capacity is Capacity.PROFESSIONAL:
+                if request.caller.professional != idnps:
+                    raise Forbidden("a professional declares nobody else as attending physician")
+                if not is_consented:
+                    raise Unprocessable("the patient's consent is needed", code="required", expression="consent")
+            return _decision(
+                lambda policy: replace(policy, attending_physician=idnps, attending_since=request.at),
+                kind=DecisionKind.PHYSICIAN_SET,
+                reason=reason,
+                physician=idnps,
+                is_consented=is_consented,
+            )
+
+        return self._decided(request, patient, decide)
 
     def end_attending_physician(self, request: Request, patient: str, *, reason: str = "") -> Policy:
         """By the patient, or by that physician. Raises Conflict where there is none."""
 
-        def decide(person: Person) -> _Decision:
-            physician = person.policy.attending_physician
+        def decide(subject: Subject) -> Decision:
+            physician = subject.policy.attending_physician
             if physician is None:
                 raise Conflict("there is no attending physician")
-            if request.caller.role not in _OWN and request.caller.professional != physician:
+            if subject.capacity is Capacity.PROFESSIONAL and request.caller.professional != physician:
                 raise Forbidden("a professional ends no other attendance than the own")
-            return _Decision(
+            return _decision(
+                lambda policy: replace(policy, attending_physician=None, attending_since=request.at),
                 kind=DecisionKind.PHYSICIAN_ENDED,
-                follows=lambda policy: replace(policy, attending_physician=None, attending_since=request.at),
                 reason=reason,
                 physician=physician,
             )
 
         return self._decided(request, patient, decide)
 
-    # --- shared ---------------------------------------------------------------------------------------------------
+    def _decided(self, request: Request, patient: str, decide: Callable[[Subject], Decision]) -> Policy:
+        def run() -> Policy:
+            return self._decide(request, patient, partial(_unless_carer, decide), _kept).policy
 
-    def _person(self, request: Request, patient: str) -> Person:
-        person = self._index.find_person(patient) if PATIENT_KEY.fullmatch(patient) else None
-        caller = request.caller
-        if person is None or (caller.role in _OWN and not self._is_own(request, person)):
-            raise NotFound()
-        if caller.role not in (*_OWN, *CARE_ROLES):
-            raise Forbidden("the record is the patient's and of who cares for the patient")
-        return person
-
-    def _is_own(self, request: Request, person: Person) -> bool:
-        system, _, value = (request.caller.patient or "").partition("|")
-        return self._index.find_person_of(system, value) == person.key
-
-    def _decided(self, request: Request, patient: str, decide: Callable[[Person], _Decision]) -> Policy:
-        return once(self._journal, request, lambda: self._commit(request, patient, decide), _restored)
-
-    def _commit(self, request: Request, patient: str, decide: Callable[[Person], _Decision]) -> Policy:
-        for attempt in range(_RACES):
-            before = self._person(request, patient)
-            if request.caller.role in CARE_ROLES and request.caller.professional is None:
-                raise Forbidden("a professional has to be named to decide for a patient")
-            decision, id = decide(before), new_ulid(request.at)
-            after = _following(before, decision, request)
-            touched = Touched.of(after.members, [f"Patient/{each}" for each in after.members])
-            try:
-                self._journal.commit(
-                    [
-                        PersonChange(before=before, after=after),
-                        *(_kept_decision(decision, id, each, request) for each in after.members),
-                        Announcement(id=new_ulid(request.at), events=_notices(after, request)),
-                        *account_of(request, touched, _kept(after.policy)),
-                    ]
-                )
-            except Stale:
-                if attempt == _RACES - 1:
-                    raise
-                self._pause(attempt)
-            else:
-                return after.policy
-        raise AssertionError("unreachable")
+        return once(self._journal, request, run, _restored)
 
 
-def _following(before: Person, decision: _Decision, request: Request) -> Person:
-    records = []
-    for member in before.records:
-        policy = decision.follows(member.policy)
-        if policy.status is RecordStatus.ABSENT and member.qualified:
-            policy = policy_after(replace(member, policy=policy), is_qualified=True, at=request.at)
-        records.append(replace(member, policy=policy))
-    return replace(before, records=tuple(records), revision=before.revision + 1)
+def _unless_carer(decide: Callable[[Subject], Decision], subject: Subject) -> Decision:
+    if subject.capacity is Capacity.CARER:
+        raise Forbidden("a carer looks at what was released, and decides nothing")
+    return decide(subject)
+
+
+def _decision(follows: Callable[[Policy], Policy], **statement: Any) -> Decision:
+    return Decision(follows=follows, statements=(Statement(**statement),), event=EventName.RECORD_STATUS_CHANGED)
+
+
+def _is_told(decision: RecordDecision, request: Request, capacity: Capacity) -> bool:
+    if capacity in OWN:
+        return True
+    caller = request.caller
+    if capacity is Capacity.CARER:
+        return decision.party == caller.person
+    by_itself = decision.professional is not None and decision.professional == caller.professional
+    return decision.kind in _OF_THE_RECORD or by_itself
 
 
 def _reset(at: datetime) -> Callable[[Policy], Policy]:
@@ -258,47 +233,15 @@ def _reset(at: datetime) -> Callable[[Policy], Policy]:
     )
 
 
-def _kept_decision(decision: _Decision, id: str, patient: str, request: Request) -> RecordDecision:
-    caller = request.caller
-    return RecordDecision(
-        id=id,
-        patient=patient,
-        kind=decision.kind,
-        at=request.at,
-        by=caller.client_id,
-        role=caller.role,
-        organisation=caller.organisation,
-        professional=caller.professional,
-        motive=decision.motive,
-        reason=decision.reason,
-        physician=decision.physician,
-        is_consented=decision.is_consented,
-    )
-
-
-def _notices(person: Person, request: Request) -> tuple[Event, ...]:
-    return tuple(
-        Event(
-            name=EventName.RECORD_STATUS_CHANGED,
-            reference=f"Patient/{each}",
-            version=1,
-            at=request.at,
-            author=request.caller.client_id,
-            patient=each,
-            occurrence=new_ulid(request.at),
-        )
-        for each in person.members
-    )
-
-
 def _idnps(physician: Identifier) -> str:
-    system, value = physician if physician[0] == IDNPS else other_form(*physician) or physician
-    if system != IDNPS or other_form(system, value) is None:
+    party = party_of(*physician)
+    if party is None or system_of(party) != IDNPS:
         raise Unprocessable("a physician is named by an IDNPS or RPPS number", code="value", expression="physician")
-    return value
+    return party
 
 
-def _kept(policy: Policy) -> Mapping[str, Any]:
+def _kept(decided: Decided) -> Mapping[str, Any]:
+    policy = decided.policy
     return {
         "status": policy.status.value,
         "since": policy.since.isoformat(),

@@ -58,7 +58,7 @@ CATALOGUE = _load()
 _CLASSES: dict[int, type[PasserelleError]] = {
     each.status: each
     for each in vars(errors).values()
-    if isinstance(each, type) and issubclass(each, PasserelleError) and each is not PasserelleError
+    if isinstance(each, type) and issubclass(each, PasserelleError) and each.__base__ is PasserelleError
 }
 
 # What a refusal that was not raised by code of ours means in the catalogue, by its status. A bare 422 comes

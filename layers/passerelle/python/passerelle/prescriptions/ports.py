@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from passerelle.access import Caller, Request
 from passerelle.journal import Change
-from passerelle.patients.model import Traits
+from passerelle.patients.model import Person, Traits
 from passerelle.prescriptions.model import Group, LedgerEntry, Line, Prescription, Supply
 
 
@@ -35,6 +35,9 @@ class Registration(Protocol):
 class People(Protocol):
     def read(self, request: Request, patient: str) -> Registration:
         """The source record, if it exists for this caller: a patient has the own one only. Else NotFound."""
+
+    def find_person(self, patient: str) -> Person | None:
+        """The person of a source record."""
 
 
 class SignerKeys(Protocol):

@@ -18,11 +18,13 @@ from typing import Any
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
+from passerelle.consents.control import is_shut_out
 from passerelle.directory.model import Role
-from passerelle.errors import NotFound
+from passerelle.errors import AccessRefused, NotFound, Stale
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_resource_id, new_ulid, split_resource_id
 from passerelle.journal import Announcement, Change, Journal
+from passerelle.patients.model import Person
 from passerelle.prescriptions import history, lines, numbers, signature, validity
 from passerelle.prescriptions.errors import CATALOGUE, rx
 from passerelle.prescriptions.guards import Situation
@@ -51,6 +53,7 @@ from passerelle.prescriptions.model import (
 )
 from passerelle.prescriptions.ports import ClinicalRecord, People, Prescriptions, SignerKeys
 from passerelle.prescriptions.refusals import refusal
+from passerelle.prescriptions.relations import after_claim
 from passerelle.prescriptions.transitions import STATES, Cell, Transitions
 
 SERVED = ("$create", "$prepare", "$activate", "$accept", "$dispense", "$reject", "$cancel")
@@ -110,7 +113,7 @@ class _Move:
 class _Plan:
     """A command worked out: the prescription with what changes apart from its lines, and the lines that move.
 
-    `unmoved` are lines that the command finds done already.
+    `unmoved` are lines that the command finds done already, `extra` what else changes.
     """
 
     prescription: Prescription
@@ -120,9 +123,12 @@ class _Plan:
     access_code: str | None = None
     secret: str | None = None
     dispense: str | None = None
+    extra: tuple[Change, ...] = ()
 
 
 class PrescriptionService:
+    """`in_parallel` runs independent reads at once and returns their results in order."""
+
     def __init__(
         self,
         *,
@@ -131,6 +137,7 @@ class PrescriptionService:
         record: ClinicalRecord,
         people: People,
         keys: SignerKeys,
+        in_parallel: Callable[..., tuple[Any, ...]],
         policy: Policy | None = None,
     ) -> None:
         self._prescriptions = prescriptions
@@ -138,6 +145,7 @@ class PrescriptionService:
         self._record = record
         self._people = people
         self._keys = keys
+        self._in_parallel = in_parallel
         self._policy = policy or Policy()
         self._transitions = Transitions(statuses={code: each.statuses[0] for code, each in CATALOGUE.items()})
 
@@ -251,21 +259,35 @@ class PrescriptionService:
     def accept(self, request: Request, target: Target, terms: ClaimTerms) -> Outcome:
         """Claim the lines named, all or none, or every line that is free; of N callers one succeeds."""
 
-        def plan(prescription: Prescription) -> _Plan:
+        def plan(prescription: Prescription, person: Person | None) -> _Plan:
             facts = {
                 "code": terms.code,
                 "recover": terms.recover,
                 "override_routing": terms.override_routing,
             }
             decided = self._decisions(request, prescription, target, facts)
+            parties = (request.caller.professional, request.caller.organisation)
+            if person is not None and is_shut_out(person.policy, parties):
+                raise AccessRefused()  # even to who has the code: what was claimed before can be finished
             secret = numbers.new_secret()
+            group = prescription.group
             moves = tuple(
-                self._claimed(request, prescription.group, line, str(cell.next), numbers.digest(secret))
-                for line, cell in decided
+                self._claimed(request, group, line, str(cell.next), numbers.digest(secret)) for line, cell in decided
             )
-            return _Plan(prescription=prescription, moves=moves, secret=secret)
+            relation = after_claim(request, group, person) if person else ()
+            return _Plan(prescription=prescription, moves=moves, secret=secret, extra=relation)
 
-        return self._run(request, target, plan, unknown="RX-ACCESS-CODE")
+        patient = (split_resource_id(target.id) or (None, ""))[0]
+
+        def find() -> tuple[Prescription | None, Person | None]:
+            if patient is None:
+                return self._prescriptions.find(target.id), None
+            found = self._in_parallel(
+                lambda: self._prescriptions.find(target.id), lambda: self._people.find_person(patient)
+            )
+            return found[0], found[1]
+
+        return self._run_on(request, target, find, plan, unknown="RX-ACCESS-CODE")
 
     def accept_number(self, request: Request, number: str, target: Target, terms: ClaimTerms) -> Outcome:
         """Claim by the number printed on the prescription; a wrong number is answered like a wrong code."""
@@ -397,7 +419,13 @@ class PrescriptionService:
         if prescription is None:
             raise rx("RX-NOT-FOUND")
         self._check_visible(request, prescription)
+        self._check_bound(request, prescription)
         return prescription
+
+    def _check_bound(self, request: Request, prescription: Prescription) -> None:
+        """Raise AccessRefused for a token that is bound to somebody else."""
+        if request.caller.limits is not None:
+            self._people.read(request, prescription.group.patient)
 
     def _check_visible(self, request: Request, prescription: Prescription) -> None:
         """Patient, practice, and pharmacies that hold, held or are to hold a line are concerned."""
@@ -426,20 +454,39 @@ class PrescriptionService:
         unknown: str = "RX-NOT-FOUND",
     ) -> Outcome:
         """Run a command on the prescription that `target` names; `unknown` is the refusal of any other."""
+        return self._run_on(
+            request,
+            target,
+            lambda: (self._prescriptions.find(target.id), None),
+            lambda prescription, _: plan(prescription),
+            unknown=unknown,
+        )
+
+    def _run_on(
+        self,
+        request: Request,
+        target: Target,
+        find: Callable[[], tuple[Prescription | None, Person | None]],
+        plan: Callable[[Prescription, Person | None], _Plan],
+        *,
+        unknown: str,
+    ) -> Outcome:
+        """The same, on what is found each time: where the policy of the person changes too, with that person."""
         _check_key(request)
         _check_role(request, self._transitions.roles_of(request.name))
 
         def run() -> Outcome:
             for _ in range(_ATTEMPTS):
-                prescription = self._prescriptions.find(target.id)
+                prescription, person = find()
                 if prescription is None or not all(map(prescription.line, target.lines)):
                     raise rx(unknown)
-                planned = plan(prescription)
+                self._check_bound(request, prescription)
+                planned = plan(prescription, person)
                 try:
                     return self._commit(request, prescription.group, planned)
                 except LineMovedError as lost:
-                    plan(prescription.with_line(lost.line))  # raises what the line means now, if it refuses
-                except PrescriptionMovedError:
+                    plan(prescription.with_line(lost.line), person)  # raises what the line means now, if it refuses
+                except (PrescriptionMovedError, Stale):  # the person changed meanwhile, for one
                     continue
             raise rx("RX-RETRY", headers={"Retry-After": "1"})
 
@@ -539,7 +586,7 @@ class PrescriptionService:
             # Lines come before the group: a loser is to learn what became of the line.
             changes += [move.change for move in moves]
             changes += [each for move in moves for each in move.extra]
-            changes += [GroupChange(before=before, after=group), event]
+            changes += [GroupChange(before=before, after=group), event, *plan.extra]
             changes += [_announced(request, group, [each for move in moves for each in move.record])]
         outcome = Outcome(
             prescription=replace(after, claims=()),

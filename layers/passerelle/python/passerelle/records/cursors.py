@@ -13,6 +13,7 @@ from passerelle.access import Request
 from passerelle.errors import NotFound
 from passerelle.identifiers import Blinder
 
+CURSOR = "_cursor"  # the parameter of our own page links
 _SIGNATURE_BYTES = 16
 
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
 from passerelle.access import Caller, Request
-from passerelle.consents.decision import may_identify, may_see
-from passerelle.consents.visibility import View
-from passerelle.errors import Unprocessable
+from passerelle.consents.decision import (
+    ABSENT,
+    FEEDABLE,
+    SHUT,
+    Admission,
+    Implicit,
+    Standing,
+    admit,
+    may_identify,
+    refusal_of,
+    standing_of,
+)
+from passerelle.consents.model import RecordStatus
+from passerelle.consents.visibility import Restriction, View
+from passerelle.directory.model import CARE_ROLES
+from passerelle.errors import Gone, Unprocessable
 from passerelle.patients.model import Person
+from passerelle.patients.reading import is_for_another
 from passerelle.records.concealment import HIDEABLE, Hidden, Mending
 from passerelle.records.model import ResourceKey, StoredVersion, Subject
-from passerelle.records.ports import RecordStore, Scan
+from passerelle.records.ports import EntryPage, RecordStore, Scan
+from passerelle.records.search import Entry
 
 Read = Callable[[], Any]
 
@@ -26,7 +42,7 @@ class People(Protocol):
 
     def find_by_identifier(self, system: str, value: str) -> Sequence[str]: ...
 
-    def find_person_of(self, system: str, value: str) -> str | None: ...
+    def blinded(self, identifier: tuple[str, str]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,48 +55,118 @@ class Sight:
 
 
 class Gate:
-    """`in_parallel` runs independent reads at once and returns their results in order."""
+    """`in_parallel` runs independent reads at once and returns their results in order.
+
+    Whoever is refused a record that somebody of the same kind could see is told so (Forbidden, contract D1); to
+    everybody else it does not exist. Each decision is left with the request, for the audit.
+    """
 
     def __init__(
-        self, people: People, store: RecordStore, mending: Mending, in_parallel: Callable[..., tuple[Any, ...]]
+        self,
+        people: People,
+        store: RecordStore,
+        mending: Mending,
+        in_parallel: Callable[..., tuple[Any, ...]],
+        *,
+        implicit: Implicit,
     ) -> None:
         self._people = people
         self._store = store
         self._mending = mending
         self._in_parallel = in_parallel
+        self._implicit = implicit
 
     def mentioned(self, body: bytes) -> Collection[str]:
         """The documents that a resource refers to, each `Type/id`."""
         return self._mending.documents(body)
 
+    def entry(self, body: bytes, base_url: str) -> Entry:
+        """The search values of a stored version; references that start with `base_url` are to this server."""
+        return self._mending.entry(body, base_url)
+
     def find_person(self, patient: str) -> Person | None:
         return self._people.find_person(patient)
 
     def may_see(self, request: Request, person: Person | None) -> bool:
-        return person is not None and self._view(request.caller, person) is not None
+        """Raises Forbidden where the refusal is said."""
+        return self._view(request, person) is not None
 
-    def _view(self, caller: Caller, person: Person | None) -> View | None:
-        """How the caller looks at the record; None if there is none for this caller."""
-        if person is None:
+    def admission(self, caller: Caller, person: Person, at: datetime) -> tuple[Admission, Standing]:
+        """What is decided about a caller and a person, and from what."""
+        standing = standing_of(
+            caller,
+            person.policy,
+            is_own=self._is_own(caller, person),
+            at=at,
+            implicit=self._implicit,
+            is_for_another=is_for_another(caller, person, self._people),
+        )
+        return admit(standing), standing
+
+    def _view(self, request: Request, person: Person | None, *, own_only: bool = False) -> View | None:
+        """How the caller looks at the record; None if there is none for this caller. Raises Forbidden.
+
+        `own_only`: only what the caller's organisation published is asked for, which takes no care relation.
+        """
+        if person is None or person.is_erased:
             return None
-        policy = person.policy
-        own = self._is_own(caller, person)
-        return View.of(caller, policy) if may_see(caller, policy, is_own_record=own) else None
+        admission, standing = self.admission(request.caller, person, request.at)
+        decision = admission.decision(standing)
+        for member in person.members:
+            request.decisions[member] = decision
+        if not admission.is_permitted and not (own_only and admission.rule in FEEDABLE):
+            if admission.rule in ABSENT:
+                return None
+            raise refusal_of(admission)
+        return self._view_of(request.caller, person, admission, standing, request.at)
+
+    def _view_at(self, caller: Caller, person: Person | None, at: datetime) -> View | None:
+        """The same, without a word about a refusal."""
+        if person is None or person.is_erased:
+            return None
+        admission, standing = self.admission(caller, person, at)
+        return self._view_of(caller, person, admission, standing, at) if admission.is_permitted else None
+
+    def check_feed(self, request: Request, person: Person) -> bool:
+        """Whether the caller may add to the record; raises Forbidden where the refusal is said."""
+        return self._view(request, person, own_only=request.caller.role in CARE_ROLES) is not None
+
+    def view(self, request: Request, person: Person) -> View | None:
+        """How the caller looks at a record that it adds to. Raises Forbidden."""
+        return self._view(request, person, own_only=True)
 
     def view_if_open(self, request: Request, person: Person) -> View | None:
         """How the caller would look at the record if it were open."""
-        caller = request.caller
-        own = self._is_own(caller, person)
-        return View.of(caller, person.policy) if may_identify(caller, is_own=own) else None
+        if person.is_erased or not self._may_identify(request.caller, person, request.at):
+            return None
+        return self._view_if_open(request.caller, person, request.at)
+
+    def _view_if_open(self, caller: Caller, person: Person, at: datetime) -> View:
+        _, standing = self.admission(caller, person, at)
+        opened = replace(standing, status=RecordStatus.OPEN)
+        return self._view_of(caller, person, admit(opened), opened, at)
+
+    def _view_of(self, caller: Caller, person: Person, admission: Admission, standing: Standing, at: datetime) -> View:
+        residual = self._mending.residual(caller.limits.residual) if caller.limits is not None else None
+        return View.of(caller, person.policy, admission, standing, at=at, residual=residual)
+
+    def _may_identify(self, caller: Caller, person: Person, at: datetime) -> bool:
+        return may_identify(caller, person.policy, is_own=self._is_own(caller, person), at=at)
 
     def _is_own(self, caller: Caller, person: Person) -> bool:
         if caller.patient is None:
             return False
         system, _, value = caller.patient.partition("|")
-        return self._people.find_person_of(system, value) == person.key
+        return self._people.blinded((system, value)) == person.qualified  # which no other person is at the same time
 
     def look(
-        self, request: Request, patient: str, reads: Sequence[Read], rest: Callable[[Person], Sequence[Read]]
+        self,
+        request: Request,
+        patient: str,
+        reads: Sequence[Read],
+        rest: Callable[[Person], Sequence[Read]],
+        *,
+        own_only: bool = False,
     ) -> tuple[Sight | None, Sequence[Any], Sequence[Any]]:
         """What the caller sees of a whole record, and the results of reads of it.
 
@@ -90,17 +176,38 @@ class Gate:
         person, own, *results = self._in_parallel(
             partial(self._people.find_person, patient), partial(self._store.restrictions, patient), *reads
         )
-        view = self._view(request.caller, person)
+        view = self._view(request, person, own_only=own_only)
         if view is None:
             return None, results, ()
         others = [member for member in person.members if member != patient]
-        wanted = [*(partial(self._store.restrictions, each) for each in others), *rest(person)]
-        found = self._in_parallel(*wanted) if wanted else ()
+        asked: list[Read] = [
+            *(partial(self._store.restrictions, each) for each in others),
+            *self._documents(person.members, view),
+        ]
+        found = self._at_once([*asked, *rest(person)])
         restrictions = dict(own)
         for each in found[: len(others)]:
             restrictions |= each
-        hidden = Hidden.of(restrictions, view, self._mending)
-        return Sight(person=person, view=view, hidden=hidden), results, found[len(others) :]
+        hidden = self._hidden_by(restrictions, view, found[len(others) : len(asked)])
+        return Sight(person=person, view=view, hidden=hidden), results, found[len(asked) :]
+
+    def _at_once(self, reads: Sequence[Read]) -> tuple[Any, ...]:
+        return self._in_parallel(*reads) if reads else ()
+
+    def _documents(self, members: Sequence[str], view: View) -> list[Read]:
+        """The reads of all documents, where more than labels hides some: what speaks of those is to go with them."""
+        if not view.hides_documents:
+            return []
+        return [partial(self._store.entries, each, "DocumentReference", Scan()) for each in members]
+
+    def _hidden_by(
+        self, restrictions: Mapping[ResourceKey, Restriction], view: View, documents: Iterable[EntryPage] = ()
+    ) -> Hidden:
+        entries = [entry for page in documents for entry in page.entries]
+        return Hidden.of(restrictions, view, self._mending, entries, self._before)
+
+    def _before(self, stored: StoredVersion) -> StoredVersion | None:
+        return self._store.find_version(stored.key, stored.version - 1)
 
     def sight(self, request: Request, patient: str) -> Sight | None:
         """What the caller sees of a whole record."""
@@ -108,7 +215,7 @@ class Gate:
 
     def over(self, request: Request, person: Person) -> Sight | None:
         """The same of a person who was looked up already."""
-        view = self._view(request.caller, person)
+        view = self._view(request, person)
         if view is None:
             return None
         return Sight(person=person, view=view, hidden=self._hidden(person.members, view))
@@ -118,10 +225,14 @@ class Gate:
         person, own, found = self._in_parallel(
             partial(self._people.find_person, patient), partial(self._store.restrictions, patient), read
         )
-        view = self._view(request.caller, person)
+        view = self._view(request, person, own_only=True)
         if view is None:
             return None, found
-        return Sight(person=person, view=view, hidden=Hidden.of(own, view, self._mending)), found
+        if view.is_own_only and not _is_by(view.organisation, found):
+            self._view(request, person)  # refused, and said so
+            return None, found
+        documents = self._at_once(self._documents(person.members, view))
+        return Sight(person=person, view=view, hidden=self._hidden_by(own, view, documents)), found
 
     def shown(self, sight: Sight, stored: StoredVersion) -> StoredVersion | None:
         """A version as it is for the caller, after a glance at its collection: what it refers to may be in others."""
@@ -135,30 +246,38 @@ class Gate:
         return hidden.version(stored)
 
     def _hidden(self, members: Sequence[str], view: View) -> Hidden:
-        found = self._in_parallel(*(partial(self._store.restrictions, each) for each in members))
-        return Hidden.of({key: each for some in found for key, each in some.items()}, view, self._mending)
+        reads = [partial(self._store.restrictions, each) for each in members]
+        found = self._in_parallel(*reads, *self._documents(members, view))
+        restrictions = {key: each for some in found[: len(reads)] for key, each in some.items()}
+        return self._hidden_by(restrictions, view, found[len(reads) :])
 
-    def is_hidden(self, caller: Caller, person: Person, reference: str) -> bool:
+    def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
         """Whether a resource of the record, as it is now, does not exist for this caller."""
         key = ResourceKey.of(*reference.split("/")) or self._store.find_key(*reference.split("/"))
         if key is None or key.patient is None:
             return False
-        view = self._view(caller, person)
-        if view is None:
+        if person.is_erased:
             return True
+        admission, _ = self.admission(caller, person, at)
+        if admission.rule in SHUT:  # who the person is, too
+            return True
+        view = self._view_at(caller, person, at)
+        if view is None:
+            is_known = self._may_identify(caller, person, at)
+            return key.type != "Patient" or not is_known or person.policy.status is RecordStatus.CLOSED
         hidden = self._hidden(person.members, view)
         if not hidden or hidden.hides(key):
             return bool(hidden)
         latest = self._store.find_latest(key)
         return latest is None or hidden.version(latest) is None
 
-    def hides(self, caller: Caller, patient: str) -> Callable[[str], bool]:
+    def hides(self, caller: Caller, patient: str, at: datetime) -> Callable[[str], bool]:
         """Which references, versions included, lead to what is hidden from who looks at this record, closed or not."""
         person = self._people.find_person(patient)
-        if person is None or not may_identify(caller, is_own=self._is_own(caller, person)):
+        if person is None or person.is_erased or not self._may_identify(caller, person, at):
             return lambda _: True
         members = person.members
-        hidden = self._hidden(members, View.of(caller, person.policy))
+        hidden = self._hidden(members, self._view_if_open(caller, person, at))
         speaking: dict[str, frozenset[str]] = {}  # by type, what speaks of nothing but what is hidden
 
         def is_hidden(reference: str) -> bool:
@@ -197,9 +316,19 @@ class Gate:
             )
         key = self.patient_of(subject)
         person = self._people.find_person(key) if key else None
+        if person is not None and person.is_erased:
+            raise Gone("the person was erased")
         if key is None or person is None or self.view_if_open(request, person) is None:
             raise Unprocessable("the patient is not known", code="not-found", expression=expression)
-        if not self.may_see(request, person):
+        if not self.check_feed(request, person):
             # Who the person is stays known to care, and that the record is closed with it (contract DMP-1, DMP-7).
             raise Unprocessable("the record of this person is not open", expression=expression)
         return key, person
+
+
+def _is_by(organisation: str, found: Any) -> bool:
+    """Whether what was read is a version, or versions, that an organisation published."""
+    versions = [found] if isinstance(found, StoredVersion) else list(found or ())
+    return bool(versions) and all(
+        isinstance(each, StoredVersion) and each.producer == organisation for each in versions
+    )

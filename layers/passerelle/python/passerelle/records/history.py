@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from passerelle.access import Request
+from passerelle.consents.visibility import outlook
 from passerelle.errors import Gone, NotFound
 from passerelle.identifiers import Blinder
 from passerelle.records.concealment import ABOUT
@@ -142,16 +143,17 @@ class RecordHistory:
         """New, changed and withdrawn resources of the types wanted, since a cursor or from the beginning.
 
         Raises NotFound for a person that is not there for the caller, Gone when source records joined or left the
-        person since: the client starts again without a cursor.
+        person since, or the patient decided otherwise about the caller: the client starts again without a cursor.
         """
         purpose = f"delta {subject} {narrowed_to}"  # a cursor of some types says nothing of others
         start = self._cursors.read(request, purpose, cursor)
         sight = self._sight(request, subject)
         if sight is None:
             raise NotFound()
-        members = sorted(sight.person.members)
+        # Also how the caller sees it, labels apart: what a new decision of the patient hides or shows is in no mark.
+        members = [*sorted(sight.person.members), outlook(sight.view, request.caller, sight.person.policy, request.at)]
         if start is not None and start[1] != members:
-            raise Gone("the record has other parts than before: synchronise from the beginning")
+            raise Gone("the record is not seen in the same parts as before: synchronise from the beginning")
         since, settled, given = (start[0], start[2], start[3]) if start else ("", "", "")
         found = self._shown(members, None, sight, since=since, until="~", ascending=True, limit=count + 1, given=given)
         page = _within_bounds([version for _, version in found[:count]])
@@ -174,6 +176,22 @@ class RecordHistory:
             is_complete=is_complete,
             patients=sight.person.members,
         )
+
+    def whole(self, request: Request, subject: Subject) -> Iterator[StoredVersion]:
+        """All versions of everything in a person's record that the caller may see, the oldest first.
+
+        Raises NotFound for a person that is not there for the caller.
+        """
+        sight = self._sight(request, subject)
+        if sight is None:
+            raise NotFound()
+        return self._every_version(sight)
+
+    def _every_version(self, sight: Sight) -> Iterator[StoredVersion]:
+        since, members = "", sight.person.members
+        while found := self._shown(members, None, sight, since=since, until="~", ascending=True, limit=_READ):
+            yield from (version for _, version in found)
+            since = found[-1][0].position
 
     def _sight(self, request: Request, subject: Subject) -> Sight | None:
         patient = self._gate.patient_of(subject)

@@ -179,12 +179,20 @@ class Draft(Protocol):
     def subject(self) -> Subject | None: ...
 
     @property
+    def subject_path(self) -> str:
+        """The element that says whose record it belongs to, for who is told that it is wrong."""
+
+    @property
     def labels(self) -> frozenset[str]:
         """The visibility labels on it, in their canonical form (`consents.visibility`)."""
 
     @property
     def is_withdrawn(self) -> bool:
         """Whether it stays readable by its id and is found by no search (contract D4)."""
+
+    @property
+    def rivals(self) -> Query | None:
+        """What finds those of which a person has one at a time, if it is one of them."""
 
     def keeping(self, whole: bytes, shown: bytes) -> Draft:
         """The same with those parts of the version before that the caller did not see."""
@@ -200,5 +208,8 @@ class Draft(Protocol):
 class Succession(Protocol):
     """What a resource may become; implemented by the FHIR boundary."""
 
-    def check(self, type: str, before: bytes, after: bytes | None) -> None:
-        """Raise Unprocessable for a version that may not follow another; None is a deletion."""
+    def check(self, type: str, before: bytes | None, after: bytes | None) -> None:
+        """Raise Unprocessable for a version that may not follow another, or (`before` None) not be the first.
+
+        `after` None is a deletion, which may be Unsupported.
+        """

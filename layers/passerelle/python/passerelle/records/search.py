@@ -555,13 +555,25 @@ class Include:
     """A parameter of `type` whose references are followed, forwards or back; `target` narrows it to one type.
 
     With `names_patient`, the parameter names the patient whose record the resource is in: entries have no value for it.
-    The parameter `*` stands for all.
+    The parameter `*` stands for all, and so does the type. One that `iterates` is followed from what is included, too.
     """
 
     type: str
     parameter: str
     target: str | None = None
     names_patient: bool = False
+    iterates: bool = False
+
+    def is_from(self, type: str) -> bool:
+        return self.type in ("*", type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """One reference of `parameter` leads to a resource that one of `queries` finds, each of another type."""
+
+    parameter: str
+    queries: tuple[Query, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -599,7 +611,7 @@ NO_RANGES = Ranges()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A search in one type: all criteria hold.
+    """A search in one type: all criteria hold, and all chains, which only a search in a record follows.
 
     An empty `sort` is newest first, by `sort_date`: the parameter that gives the type's entries their `sort_at`.
     `ranges` says how the entries of the type are kept under values of theirs; `lookups` are the parameters with
@@ -608,6 +620,7 @@ class Query:
 
     type: str
     criteria: tuple[Criterion, ...] = ()
+    chains: tuple[Chain, ...] = ()
     count: int = 50
     sort: tuple[Sort, ...] = ()
     total: Literal["none", "estimate", "accurate"] | None = None
@@ -642,7 +655,8 @@ class Query:
     def is_narrowed(self) -> bool:
         """Whether entries are passed over that lie in the range and between the dates that are read."""
         ranged = self.range_tokens() is not None
-        return sum(each.name != self.sort_date and not self._is_common(each) for each in self.criteria) > ranged
+        passing = sum(each.name != self.sort_date and not self._is_common(each) for each in self.criteria)
+        return bool(self.chains) or passing > ranged
 
     def _is_common(self, criterion: Criterion) -> bool:
         tokens = [each for each in criterion.alternatives if isinstance(each, TokenIs)]
@@ -650,6 +664,7 @@ class Query:
 
 
 def matches(entry: Entry, query: Query) -> bool:
+    """Whether the criteria hold; where chains lead is not in the entry."""
     return all(criterion.matches(entry) for criterion in query.criteria)
 
 
@@ -714,7 +729,7 @@ _LITERAL = re.compile(r"([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}", re.ASCII)
 def targets_of(entry: Entry, include: Include) -> tuple[str, ...]:
     """The `Type/id` that an include follows from this entry: logical references, and those elsewhere, lead nowhere."""
     if include.parameter == "*":
-        found = [value for values in entry.values.values() for value in values]
+        found = [value for name, values in entry.values.items() if not name.startswith("~") for value in values]
     else:
         found = list(entry.values.get(include.parameter, ()))
     targets = ((value, _LITERAL.fullmatch(value)) for value in dict.fromkeys(found))

@@ -7,7 +7,7 @@ total is asked for. Bodies are read for the hits of the page alone. FHIR R4 sect
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,16 +18,19 @@ from passerelle.access import Request
 from passerelle.errors import Invalid, NotFound
 from passerelle.identifiers import Blinder
 from passerelle.patients.model import Person
-from passerelle.records.concealment import Hidden
+from passerelle.records.concealment import PRODUCER, Hidden
 from passerelle.records.cursors import Cursors
+from passerelle.records.following import Follower
 from passerelle.records.gate import Gate, Sight
 from passerelle.records.model import ResourceKey, StoredVersion, Subject
 from passerelle.records.ports import LONG, EntryPage, Indexed, RecordStore, Scan
 from passerelle.records.search import (
     BEGINNING,
     Criterion,
+    Entry,
     Include,
     Query,
+    ReferenceIs,
     TokenIs,
     lookup_of,
     matches,
@@ -40,6 +43,7 @@ from passerelle.records.search import (
 MAX_PAGE_BYTES = 4 * 1024 * 1024  # of bodies: a function answers with 6 MB at most
 MAX_INCLUDED = 500
 MAX_DIGESTED = 100
+MAX_CHAINED = 100  # references that a chain in the directory may lead to
 MAX_COMPARED = 20_000  # entries of the directory that one search reads
 _FIRST_READ = 60  # entries: what most records hold of a type, in a few read units
 _FIRST_READ_OF_RANGE = 12  # of one value
@@ -61,9 +65,6 @@ class Page:
     patients: tuple[str, ...]
     included: tuple[StoredVersion, ...] = ()
 
-
-PRODUCER = "~producer"  # in the values of an entry: the organisation that published the resource
-PRODUCED = frozenset({"DocumentReference", "List"})
 
 _EMPTY = Page(versions=(), total=0, cursor=None, patients=())
 
@@ -105,6 +106,9 @@ class RecordSearch:
         purpose = repr((query, subject))
         start = self._cursors.read(request, purpose, cursor)
         if subject is None:
+            query, is_possible = self._without_chains(query)
+            if not is_possible:
+                return _EMPTY
             return self._page(request, query, purpose, start, self._directory(query), None)
         patient = self._gate.patient_of(subject)
         if patient is None:
@@ -116,12 +120,42 @@ class RecordSearch:
             patient,
             self._reads(patient, query, scan),
             lambda person: [each for member in _others(person, patient) for each in self._reads(member, query, scan)],
+            own_only=producer is not None and producer == request.caller.organisation,
         )
         if sight is None:
             return _EMPTY
         members = [patient, *_others(sight.person, patient)]
         found = self._streams(query, scan, sight, members, [*first, *more])
+        if query.chains:
+            follower = self._follower(request, sight)
+            found = replace(found, streams=[_following(each, query, follower) for each in found.streams])
         return self._page(request, query, purpose, start, found, sight)
+
+    # --- chains ---------------------------------------------------------------------------------------------------
+
+    def _follower(self, request: Request, sight: Sight) -> Follower:
+        def read(references: Sequence[str]) -> dict[str, Entry]:
+            found = self._latest(self._keys(sight.person, references))
+            shown = (each for version in found if (each := sight.hidden.version(version)) is not None)
+            return {each.reference: self._gate.entry(each.body, request.base_url) for each in shown if each.body}
+
+        return Follower(read)
+
+    def _without_chains(self, query: Query) -> tuple[Query, bool]:
+        """A search of the directory with each chain as the references that it leads to; False if there are none."""
+        criteria = list(query.criteria)
+        for link in query.chains:
+            found: list[ReferenceIs] = []
+            for each in link.queries:
+                wanted, is_possible = self._without_chains(each)
+                hits = self.hits(wanted, None) if is_possible else []
+                found += [ReferenceIs(hit.key.reference) for hit in hits]
+            if len(found) > MAX_CHAINED:
+                raise Invalid("a chain finds too much: narrow it", code="too-costly")
+            if not found:
+                return query, False
+            criteria.append(Criterion(name=link.parameter, alternatives=tuple(found)))
+        return replace(query, criteria=tuple(criteria), chains=()), True
 
     def everything(
         self,
@@ -319,25 +353,29 @@ class RecordSearch:
             total=None if query.total == "none" else total,
             cursor=more,
             patients=sight.person.members if sight else (),
-            included=self._included(query, sight, kept) if kept else (),
+            included=self._included(request, query, sight, kept) if kept else (),
         )
 
     # --- what matches refer to, and what refers to them -----------------------------------------------------------
 
-    def _included(self, query: Query, sight: Sight | None, page: Sequence[Indexed]) -> tuple[StoredVersion, ...]:
+    def _included(
+        self, request: Request, query: Query, sight: Sight | None, page: Sequence[Indexed]
+    ) -> tuple[StoredVersion, ...]:
         on_page = {hit.key.reference for hit in page}
-        wanted = dict.fromkeys(
-            target for include in query.include for hit in page for target in _followed(hit, include)
-        )
         hidden = sight.hidden if sight else None
-        keys = [
-            key
-            for key in self._keys(sight.person if sight else None, list(wanted))
-            if hidden is None or key.reference not in hidden.references
-        ]
-        if len(keys) > MAX_INCLUDED:
-            raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
-        found = self._latest(keys)
+        wanted = (target for include in query.include for hit in page for target in _followed(hit, include))
+        found = self._targets(sight, dict.fromkeys(wanted))
+        iterating = [each for each in query.include if each.iterates]
+        latest, known = found, on_page | {each.reference for each in found}
+        while latest and iterating:
+            seen = [hidden.version(each) if hidden else each for each in latest]
+            entries = [(each.key, self._gate.entry(each.body, request.base_url)) for each in seen if each and each.body]
+            further = (target for include in iterating for each in entries for target in _named(*each, include))
+            latest = self._targets(sight, [each for each in dict.fromkeys(further) if each not in known])
+            known |= {each.reference for each in latest}
+            found += latest
+            if len(found) > MAX_INCLUDED:
+                raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
         for include in query.revinclude:
             found += self._referring(include, sight, on_page)
         if hidden:
@@ -346,6 +384,17 @@ class RecordSearch:
             raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
         unique = {each.key: each for each in found if each.reference not in on_page and each.body is not None}
         return tuple(unique.values())
+
+    def _targets(self, sight: Sight | None, references: Iterable[str]) -> list[StoredVersion]:
+        """The current versions of what references lead to, but for what is hidden."""
+        keys = [
+            key
+            for key in self._keys(sight.person if sight else None, list(references))
+            if sight is None or key.reference not in sight.hidden.references
+        ]
+        if len(keys) > MAX_INCLUDED:
+            raise Invalid("too many resources would be included: ask for a smaller page", code="too-costly")
+        return self._latest(keys)
 
     def _keys(self, person: Person | None, references: Sequence[str]) -> list[ResourceKey]:
         """Where references lead that stay in the same record, or lead to what is shared."""
@@ -461,11 +510,21 @@ class _Reversed:
 
 
 def _followed(hit: Indexed, include: Include) -> tuple[str, ...]:
-    """What an include leads to; entries do not say whose record they are in."""
-    patient = (f"Patient/{hit.key.patient}",) if hit.key.patient else ()
+    return _named(hit.key, hit.entry, include)
+
+
+def _named(key: ResourceKey, entry: Entry, include: Include) -> tuple[str, ...]:
+    """What an include leads to from a resource; entries do not say whose record they are in."""
+    if not include.is_from(key.type):
+        return ()
+    patient = (f"Patient/{key.patient}",) if key.patient else ()
     if include.names_patient:
         return patient
-    return (*targets_of(hit.entry, include), *(patient if include.parameter == "*" else ()))
+    return (*targets_of(entry, include), *(patient if include.parameter == "*" else ()))
+
+
+def _following(stream: Iterator[Indexed], query: Query, follower: Follower) -> Iterator[Indexed]:
+    return (each for each in stream if follower.holds(each.entry, query))
 
 
 def _position(hit: Indexed) -> tuple[str, str, str]:

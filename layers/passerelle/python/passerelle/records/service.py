@@ -16,11 +16,13 @@ from typing import Any
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.consents.visibility import Restriction
-from passerelle.errors import Gone, NotFound, Stale, Unprocessable
+from passerelle.errors import Conflict, Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import Blinder, new_resource_id, new_ulid
 from passerelle.journal import Announcement, Change, Journal
-from passerelle.patients.model import Person
+from passerelle.patients.model import Person, PersonChange
+from passerelle.records.concealment import PRODUCED, PRODUCER
+from passerelle.records.effects import Effects, with_policies
 from passerelle.records.gate import Gate
 from passerelle.records.model import (
     Condition,
@@ -33,9 +35,9 @@ from passerelle.records.model import (
     Subject,
     Succession,
 )
-from passerelle.records.ports import RecordStore
-from passerelle.records.search import Entry, TokenIs
-from passerelle.records.searching import PRODUCED, PRODUCER, RecordSearch
+from passerelle.records.ports import RecordStore, Scan
+from passerelle.records.search import Entry, TokenIs, matches
+from passerelle.records.searching import RecordSearch
 
 _RACES = 32  # attempts of a command that others overtake: some seconds
 _UNKNOWN = "the resource speaks of a document that is not known"
@@ -86,13 +88,14 @@ class Target:
 class Plan:
     """What a command would change. `version` is None where nothing does.
 
-    `mentioned` are the documents that it speaks of and the version before did not.
+    `mentioned` are the documents that it speaks of and the version before did not; `person` is whose record changes.
     """
 
     written: Written
     version: RecordVersion | None = None
     guards: tuple[Guard, ...] = ()
     mentioned: tuple[ResourceKey, ...] = ()
+    person: Person | None = None
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -123,6 +126,7 @@ class RecordService:
         journal: Journal,
         blinder: Blinder,
         succession: Succession,
+        effects: Effects,
         in_parallel: Callable[..., tuple[Any, ...]],
         pause: Callable[[int], None],
     ) -> None:
@@ -132,6 +136,7 @@ class RecordService:
         self._journal = journal
         self._blinder = blinder
         self._succession = succession
+        self._effects = effects
         self._in_parallel = in_parallel
         self._pause = pause
 
@@ -281,27 +286,42 @@ class RecordService:
         return once(self._journal, request, lambda: self._attempt(request, plan, attempts), _restored)
 
     def _attempt(self, request: Request, plan: Callable[[], Plan], attempts: int) -> Written:
-        """Plan and commit; again when others came between, as long as the command does not name a version."""
-        for attempt in range(attempts - 1):
+        """Plan and commit; again when others came between, as long as the command does not name a version.
+
+        Even then where it changes the policy of the person: others change that, too.
+        """
+        attempt = 0
+        while True:
+            is_last = attempt >= attempts - 1
             try:
                 planned = plan()
             except Overtaken:
+                if is_last:
+                    raise
+                attempt += 1
                 continue
+            changes = self.with_policies(request, [planned])
             try:
-                return self._commit(request, planned)
+                return self._commit(request, planned, changes)
             except Stale:
-                self._pause(attempt)
-        return self._commit(request, plan())
+                if is_last and not (_has_policy(changes) and attempt < _RACES):
+                    raise
+            self._pause(attempt)
+            attempt += 1
 
-    def _commit(self, request: Request, plan: Plan) -> Written:
+    def _commit(self, request: Request, plan: Plan, changes: Sequence[Change]) -> Written:
         written = plan.written
         self.check_mentioned(request, plan)
         touched = Touched.of([written.patient] if written.patient else [], [written.reference])
         versions = [plan.version] if plan.version else []
-        self._journal.commit(
-            [*plan.changes, *announced(request, versions), *account_of(request, touched, _kept(written))]
-        )
+        self._journal.commit([*changes, *announced(request, versions), *account_of(request, touched, _kept(written))])
         return written
+
+    def with_policies(self, request: Request, plans: Sequence[Plan]) -> list[Change]:
+        """The changes of plans, and what they make of the policies of whose records they change."""
+        changes = [change for plan in plans for change in plan.changes]
+        people = {str(plan.written.patient): plan.person for plan in plans if plan.person is not None}
+        return with_policies(request, changes, people, self._effects(changes))
 
     # --- targets: what a command is about -------------------------------------------------------------------------
 
@@ -326,7 +346,7 @@ class RecordService:
         `deleted` are those that the same commit deletes: as good as gone.
         """
         if owner is None and not draft.is_shared:
-            owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            owner = self.owner_for(request, draft.subject, expression=draft.subject_path)
         patient, person = owner or (None, None)
         guards: tuple[Guard, ...] = ()
         if condition is not None:
@@ -346,7 +366,7 @@ class RecordService:
         if ResourceKey.of(draft.type, id) is not None or (key is not None and key.patient is not None):
             raise NotFound()
         if owner is None and not draft.is_shared:
-            owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            owner = self.owner_for(request, draft.subject, expression=draft.subject_path)
         patient, person = owner or (None, None)
         return Target(key=ResourceKey(type=draft.type, id=id, patient=patient), current=None, person=person)
 
@@ -377,11 +397,11 @@ class RecordService:
         if target.current is None:
             return self._planned(request, draft, target)
         if person is None and not draft.is_shared:
-            raise Unprocessable("a resource cannot move to a record", expression=f"{draft.type}.subject")
+            raise Unprocessable("a resource cannot move to a record", expression=draft.subject_path)
         if person is not None and (draft.subject is None or draft.subject.key not in person.members):
-            patient, owner = self.owner_for(request, draft.subject, expression=f"{draft.type}.subject")
+            patient, owner = self.owner_for(request, draft.subject, expression=draft.subject_path)
             if owner.key != person.key:
-                raise Unprocessable("a resource cannot move to another person", expression=f"{draft.type}.subject")
+                raise Unprocessable("a resource cannot move to another person", expression=draft.subject_path)
             draft = draft.resolved({}, subject=patient)
         return self._planned(request, draft, target)
 
@@ -413,7 +433,7 @@ class RecordService:
             restriction=current.restriction,
             was_restricted=current.restriction is not None,
         )
-        return Plan(written=_written(change, is_new=False), version=change)
+        return Plan(written=_written(change, is_new=False), version=change, person=target.person)
 
     def _planned(self, request: Request, draft: Draft, target: Target) -> Plan:
         key, current = target.key, target.current
@@ -440,10 +460,33 @@ class RecordService:
         if shown is not draft:
             written = replace(written, body=shown.body(key.id, version, request.at))
         before = current.body if current is not None else None
-        if before is not None and written.body is not None:
+        if written.body is not None:
             self._succession.check(key.type, before, written.body)
         mentioned = self._mentioned(before, written.body or b"", target.person)
-        return Plan(written=written, version=change, guards=target.guards, mentioned=mentioned)
+        guards = (*target.guards, *self._alone(request, draft, target))
+        return Plan(written=written, version=change, guards=guards, mentioned=mentioned, person=target.person)
+
+    def _alone(self, request: Request, draft: Draft, target: Target) -> tuple[Guard, ...]:
+        """What keeps the only one of a person alone until the commit; raises Conflict (`duplicate`) for a second one.
+
+        All of the record are looked at, whatever of it the caller sees: the rule is about the person.
+        """
+        rivals, person = draft.rivals, target.person
+        if rivals is None or person is None:
+            return ()
+        if any(each.since != request.at for each in person.records):  # of somebody who is new, there is nothing to see
+            self._gate.may_see(request, person)  # raises: to whom the record is not open, nothing is told of it
+        name = self._blinder.blind("guard", f"only {rivals.type} {person.key}")
+        count, *pages = self._in_parallel(
+            lambda: self._store.guard_count(name),
+            *(lambda member=member: self._store.entries(member, rivals.type, Scan()) for member in person.members),
+        )
+        found = {each.key for page in pages for each in page.entries if matches(each.entry, rivals)}
+        if target.key in found:
+            return ()
+        if found:
+            raise Conflict("there is one already", code="duplicate", expression=draft.subject_path)
+        return (Guard(name=name, count=count),)
 
     def _mentioned(self, before: bytes | None, after: bytes, person: Person | None) -> tuple[ResourceKey, ...]:
         known = self._gate.mentioned(before) if before else ()
@@ -540,6 +583,10 @@ class RecordService:
         )
         about = f"{query.type} {person.key if person else ''}"
         return [self._blinder.blind("guard", f"{about} {each}") for each in identifiers or [repr(query.criteria)]]
+
+
+def _has_policy(changes: Sequence[Change]) -> bool:
+    return any(isinstance(change, PersonChange) for change in changes)
 
 
 def _whole(found: StoredVersion | None, shown: StoredVersion) -> StoredVersion | None:
