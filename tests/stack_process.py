@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,11 @@ import pytest
 from local.exchange import Credentials, ExchangeClient
 from local.region import PARTICIPANTS
 from local.template import clients
-from passerelle.aws.dynamodb import from_attributes
+from passerelle.aws.dynamodb import DynamoDb, from_attributes
+from passerelle.aws.keys import KeyRing
+from passerelle.aws.sealing import Sealer
+from passerelle.identifiers import Blinder
+from tests.wholeness import Opening
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSERELLE = [sys.executable, "-c", "from local.cli import app; app()"]
@@ -56,6 +61,13 @@ class Running:
         """What a table of the stack holds, as Python values: straight from its emulator."""
         pages = self._aws("dynamodb").get_paginator("scan").paginate(TableName=self._named(f"Tables{table.title()}"))
         return [from_attributes(item) for page in pages for item in page["Items"]]
+
+    def opening(self) -> Opening:
+        """What its items are opened with."""
+        secret = self._aws("secretsmanager").get_secret_value(SecretId=self._named("KeysIndexSecret"))
+        blinder = Blinder(secret["SecretString"].encode())
+        wrapping = cache(lambda: Sealer(blinder.subkey("data-keys")))
+        return Opening(KeyRing(DynamoDb(self._aws("dynamodb")), self._named("TablesKeys"), wrapping), blinder)
 
     def contents(self) -> set[str]:
         """The keys of the contents that its vault holds."""

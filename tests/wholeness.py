@@ -6,22 +6,40 @@ import json
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from passerelle import wiring
+from passerelle.aws.keys import DataKeys, unsealed_with
 from passerelle.aws.patients import person_from_item
+from passerelle.aws.sealing import Sealer
+from passerelle.identifiers import Blinder
 from passerelle.patients.model import Person
 
 Items = Sequence[dict[str, Any]]
+SEALED_IN_REVIEWS = ("seen", "decision")
 
 
-def check_index(patients: Items, clinical: Items) -> None:
+@dataclass(frozen=True)
+class Opening:
+    """What the items of a stage are opened with."""
+
+    keys: DataKeys
+    blinder: Blinder
+
+    @classmethod
+    def here(cls) -> Opening:
+        return cls(wiring.keyring(), wiring.blinder())
+
+
+def check_index(patients: Items, clinical: Items, opening: Opening | None = None) -> None:
     """Every record is of one person, whose copies agree; a national identifier names one person, and the right one.
 
     The slots of blocks are those that records know of; each review is once in the worklist, and with both records.
     """
-    stored = people(patients)
-    copies = {item["PK"].removeprefix("P#"): _person(item) for item in clinical if item["SK"] == "c#PERSON"}
+    opening = opening or Opening.here()
+    stored = people(patients, opening)
+    copies = {item["PK"].removeprefix("P#"): _person(item, opening) for item in clinical if item["SK"] == "c#PERSON"}
     assert sorted(patient for each in stored.values() for patient in each.members) == sorted(copies)
     for key, each in stored.items():
         assert each.key == key
@@ -40,31 +58,33 @@ def check_index(patients: Items, clinical: Items) -> None:
     assert slots == {place: patient for patient, places in held.items() for place in places.items()}
     in_use = {member.patient for each in stored.values() for member in each.records if member.is_in_use}
     assert held.keys() <= in_use
-    _check_reviews(patients)
+    _check_reviews(patients, Sealer(opening.blinder.subkey("reviews")))
 
 
-def _check_reviews(patients: Items) -> None:
+def _check_reviews(patients: Items, sealer: Sealer) -> None:
     listed = {item["id"]: item for item in patients if item["PK"] == "W"}
     assert len(listed) == sum(item["PK"] == "W" for item in patients)
     beside = [item for item in patients if item["PK"].startswith("Q#")]
     assert {item["id"] for item in beside} == listed.keys()
     for item in beside:
         assert {item["PK"].removeprefix("Q#"), item["SK"]} == {item["first"], item["second"]}
-        assert _content(item) == _content(listed[item["id"]])
+        assert _content(item, sealer) == _content(listed[item["id"]], sealer)
         assert listed[item["id"]]["SK"] == f"{item['status']}#{item['id']}"
 
 
-def _content(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if name not in ("PK", "SK")}
+def _content(item: dict[str, Any], sealer: Sealer) -> dict[str, Any]:
+    opened = unsealed_with(sealer, item, SEALED_IN_REVIEWS)
+    return {name: value for name, value in opened.items() if name not in ("PK", "SK")}
 
 
-def people(patients: Items) -> dict[str, Person]:
+def people(patients: Items, opening: Opening | None = None) -> dict[str, Person]:
     """By person key, those without records among them."""
-    return {item["PK"].removeprefix("L#"): _person(item) for item in patients if item["PK"].startswith("L#")}
+    opening = opening or Opening.here()
+    return {item["PK"].removeprefix("L#"): _person(item, opening) for item in patients if item["PK"].startswith("L#")}
 
 
-def _person(item: dict[str, Any]) -> Person:
-    person = person_from_item(item, wiring.keyring())
+def _person(item: dict[str, Any], opening: Opening) -> Person:
+    person = person_from_item(item, opening.keys)
     assert person is not None
     return person
 

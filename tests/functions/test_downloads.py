@@ -352,7 +352,9 @@ def test_every_release_is_in_the_access_log(exchange: Exchange, reader: Client, 
 
 
 def _releases(exchange: Exchange, key: str, place: str) -> list[str]:
-    found = exchange.client("auditor").get(f"AuditEvent?patient=Patient/{key}&date=ge2026-01-01&_count=200").json
+    found = (
+        exchange.client("auditor").get(f"AuditEvent?patient=Patient/{key}&date=ge2026-01-01&type=rest&_count=100").json
+    )
     events = [json.dumps(entry["resource"]) for entry in found.get("entry", [])]
     return [event for event in events if '"read"' in event]
 

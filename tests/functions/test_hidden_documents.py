@@ -64,7 +64,7 @@ def other(exchange: Exchange) -> Client:
 
 @pytest.fixture
 def standing_clock(exchange: Exchange) -> Iterator[None]:
-    functions = [wiring.documents(), wiring.records(), wiring.patients()]
+    functions = [wiring.documents(), wiring.records(), wiring.patients(), wiring.append()]
     clocks = [each.now for each in functions]
     for each in functions:
         object.__setattr__(each, "now", lambda: AT)  # frozen for all but this

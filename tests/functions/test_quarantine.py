@@ -208,6 +208,7 @@ def test_the_test_file_goes_all_the_way(exchange: Exchange, hospital: Client, ke
     assert hospital.get(f"Binary/{before}").status == 200
     assert hospital.get(f"Binary/{infected}").status == 403
     assert events_of(exchange, infected) == ["document-changed", "document-quarantined"]
+    exchange.pump.run_until_idle()
     assert exchange.pump.run_until_idle() == 0
 
 

@@ -20,6 +20,7 @@ from tests.exchange import Client, Exchange
 from tests.feeding import code, entry, fed, newcomer
 from tests.functions.test_patients import register
 from tests.functions.test_stewardship import People, act, decide, open_review
+from tests.journeys import test_erasure
 
 AT = "2026-03-14T08:30:00+01:00"
 TEXT = {"text": "x"}
@@ -325,6 +326,10 @@ def test_every_declared_interaction_is_served(
     assert names <= done | {"conditional-patch"}, names - done
 
 
+def last_use(auditor: Client) -> str:
+    return str(auditor.get("Patient/$break-glass-uses").json["parameter"][0]["part"][0]["valueId"])
+
+
 def test_every_operation_on_people_does_what_it_is_for(
     exchange: Exchange, hospital: Client, key: str, statement: dict[str, Any], declared: dict[str, dict[str, Any]]
 ) -> None:
@@ -340,6 +345,15 @@ def test_every_operation_on_people_does_what_it_is_for(
     attended = parameters(
         physician__valueIdentifier={"system": IDNPS, "value": "810000000011"}, consent__valueBoolean=True
     )
+    myself, auditor = exchange.client("patient-1"), exchange.client("auditor")
+    party = parameters(party__valueIdentifier={"system": IDNPS, "value": "810000000037"})
+    system, _, value = examples.ins(3).partition("|")
+    holder = {"holder__valueIdentifier": {"system": system, "value": value}}
+    seen = {"reference": f"Observation/{hospital.post('Observation', examples.observation(key)).json['id']}"}
+
+    def mine(name: str, body: dict[str, Any]) -> Response:
+        return myself.post(f"Patient/{key}/${name}", body)
+
     calls: dict[str, Callable[[], Response]] = {
         "changes": lambda: hospital.get(f"Patient/{key}/$changes"),
         "everything": lambda: hospital.get(f"Patient/{key}/$everything"),
@@ -361,6 +375,29 @@ def test_every_operation_on_people_does_what_it_is_for(
         "open-record": lambda: hospital.post(f"Patient/{one}/$open-record", parameters()),
         "attending-physician": lambda: hospital.post(f"Patient/{one}/$attending-physician", attended),
         "record-status": lambda: hospital.get(f"Patient/{one}/$record-status"),
+        "block": lambda: mine("block", party),
+        "unblock": lambda: mine("unblock", party),
+        "authorize-access": lambda: mine("authorize-access", party),
+        "end-access": lambda: mine("end-access", party),
+        "appoint-proxy": lambda: mine("appoint-proxy", parameters(**holder, kind__valueCode="carer")),
+        "release": lambda: mine("release", parameters(**holder, reference__valueReference=seen)),
+        "withdraw-release": lambda: mine("withdraw-release", parameters(**holder, reference__valueReference=seen)),
+        "end-proxy": lambda: mine("end-proxy", parameters(**holder)),
+        "set-preferences": lambda: mine("set-preferences", parameters(**{"agree-research__valueBoolean": True})),
+        "access-history": lambda: myself.get(f"Patient/{key}/$access-history"),
+        "export-record": lambda: mine("export-record", parameters()),
+        "break-glass": lambda: hospital.post(
+            f"Patient/{key}/$break-glass",
+            parameters(reason__valueCode="unconscious", text__valueString="found in the street"),
+        ),
+        "break-glass-uses": lambda: auditor.get("Patient/$break-glass-uses"),
+        "review-break-glass": lambda: auditor.post(
+            "Patient/$review-break-glass",
+            parameters(use__valueId=last_use(auditor), verdict__valueCode="justified"),
+        ),
+        "erase": lambda: test_erasure.ask(
+            exchange.client("privacy"), other, test_erasure.OVERRIDE, test_erasure.DECLINED
+        ),
     }
     assert {each["name"] for each in declared["Patient"]["operation"]} == calls.keys()
     for name, call in calls.items():

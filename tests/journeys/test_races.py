@@ -186,6 +186,7 @@ class Index:
 
     def __init__(self, running: Running) -> None:
         self.running = running
+        self.opening = running.opening()
         self.clients = {domain: running.client(name) for domain, name in SOURCES.items()}
         self.steward = running.client("steward")
         for client in (*self.clients.values(), self.steward):
@@ -218,7 +219,7 @@ class Index:
     def stored(self) -> list[dict[str, Any]]:
         """The items of the index, which holds together."""
         patients, clinical = self.running.items("patients"), self.running.items("clinical")
-        wholeness.check_index(patients, clinical)
+        wholeness.check_index(patients, clinical, self.opening)
         return patients
 
 
@@ -231,14 +232,15 @@ def together(*attempts: Callable[[], httpx.Response]) -> list[httpx.Response]:
     return at_once(len(attempts), lambda number: attempts[number]())
 
 
-def members_of(items: wholeness.Items) -> dict[str, frozenset[str]]:
+def members_of(items: wholeness.Items, opening: wholeness.Opening) -> dict[str, frozenset[str]]:
     """The records of the person of each record."""
-    return {patient: frozenset(each.members) for each in wholeness.people(items).values() for patient in each.members}
+    people = wholeness.people(items, opening).values()
+    return {patient: frozenset(each.members) for each in people for patient in each.members}
 
 
-def are_known_to_each_other(items: wholeness.Items, keys: Sequence[str]) -> bool:
+def are_known_to_each_other(items: wholeness.Items, keys: Sequence[str], opening: wholeness.Opening) -> bool:
     """Whether links and open questions hold these records together."""
-    persons = members_of(items)
+    persons = members_of(items, opening)
     asked = [{item["first"], item["second"]} for item in items if item["PK"] == "W" and item["status"] == "open"]
     known = {keys[0]}
     while True:
@@ -266,7 +268,7 @@ def test_a_newcomer_of_four_sources_is_one_person(index: Index) -> None:
         answers = together(*(partial(index.put, domain, f"same-{number}", **traits) for domain in SOURCES))
         assert statuses(answers) == {201: 4}, [answer.text for answer in answers]
         rounds.append({answer.json()["id"] for answer in answers})
-    persons = members_of(index.stored())
+    persons = members_of(index.stored(), index.opening)
     for keys in rounds:
         assert {persons[key] for key in keys} == {frozenset(keys)}
 
@@ -281,7 +283,7 @@ def test_a_newcomer_told_four_ways_is_not_silently_several(index: Index) -> None
         rounds.append([answer.json()["id"] for answer in answers])
     items = index.stored()
     for keys in rounds:
-        assert are_known_to_each_other(items, keys)
+        assert are_known_to_each_other(items, keys, index.opening)
 
 
 def test_two_who_enter_no_block_in_common_are_not_silently_several(index: Index) -> None:
@@ -296,7 +298,7 @@ def test_two_who_enter_no_block_in_common_are_not_silently_several(index: Index)
         rounds.append([answer.json()["id"] for answer in answers])
     items = index.stored()
     for keys in rounds:
-        assert are_known_to_each_other(items, keys)
+        assert are_known_to_each_other(items, keys, index.opening)
 
 
 def test_a_new_national_identifier_of_two_sources_names_one_person(index: Index) -> None:
@@ -313,7 +315,7 @@ def test_a_new_national_identifier_of_two_sources_names_one_person(index: Index)
         )
         assert statuses(answers) == {201: 2}, [answer.text for answer in answers]
         rounds.append({answer.json()["id"] for answer in answers})
-    persons = members_of(index.stored())
+    persons = members_of(index.stored(), index.opening)
     for keys in rounds:
         assert {persons[key] for key in keys} == {frozenset(keys)}
 
@@ -331,7 +333,7 @@ def test_a_question_is_answered_by_one_of_two_stewards(index: Index) -> None:
         assert statuses(answers) == {200: 1, 409: 1}, [answer.text for answer in answers]
         rounds.append((*keys, review, said[0] if answers[0].status_code == 200 else said[1]))
     items = index.stored()
-    persons = members_of(items)
+    persons = members_of(items, index.opening)
     for one, other, review, winner in rounds:
         assert [item["status"] for item in items if item["PK"] == "W" and item["id"] == review] == [winner]
         assert (persons[one] == persons[other]) == (winner == "same")
@@ -352,7 +354,7 @@ def test_a_merge_and_links_at_once(index: Index) -> None:
         assert (merged.status_code, also.status_code) == (200, 200), (merged.text, also.text)
         assert linked.status_code in (200, 409), linked.text
         rounds.append({left, kept, other})
-    persons = members_of(index.stored())
+    persons = members_of(index.stored(), index.opening)
     for keys in rounds:
         assert {persons[key] for key in keys} == {frozenset(keys)}
 
@@ -371,6 +373,6 @@ def test_an_unlink_and_registrations_at_once(index: Index) -> None:
         )
         assert statuses(answers) == {200: 3}, [answer.text for answer in answers]
         rounds.append((one, other))
-    persons = members_of(index.stored())
+    persons = members_of(index.stored(), index.opening)
     for one, other in rounds:
         assert [persons[one], persons[other]] == [frozenset([one]), frozenset([other])]
