@@ -109,11 +109,6 @@ PHYSICIAN = {"role": Role.HOSPITAL, "professional": ME, "profession": "10"}
 CASES = [
     Case(name="physician", caller=PHYSICIAN, hides=ordinary),
     Case(
-        name="nurse",
-        caller={"role": Role.NURSE, "professional": ME, "profession": "60"},
-        hides=lambda item: ordinary(item) or (not item.is_ours and (item.label == "R" or item.kind == PSYCHIATRY)),
-    ),
-    Case(
         name="podologist",
         caller={"role": Role.PRACTICE, "professional": ME, "profession": "80"},
         hides=lambda item: ordinary(item)
@@ -141,12 +136,6 @@ CASES = [
         caller=PHYSICIAN,
         decide=denied(period=("202602010000", "202602282359")),
         hides=lambda item: ordinary(item) or (item.month == 2 and not (item.is_ours and item.type != "Observation")),
-    ),
-    Case(
-        name="consent by kind",
-        caller=PHYSICIAN,
-        decide=denied(codes=frozenset({f"{LOINC}|{DELIVERY}"})),
-        hides=lambda item: ordinary(item) or (item.kind == DELIVERY and not item.is_ours),
     ),
     Case(
         name="consent by author",
