@@ -89,7 +89,7 @@ class Chronicle:
             event=record.id,
             at=at,
             time=self.time(at),
-            who=who[:1].upper() + who[1:],
+            who=who if "://" in who else who[:1].upper() + who[1:],
             what=what,
             deed=f"{did} {what}",
             why=why,
