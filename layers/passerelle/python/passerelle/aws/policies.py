@@ -72,7 +72,18 @@ def policy_to_map(policy: Policy) -> dict[str, Any]:
     return _present(**kept)
 
 
+_KNOWN = frozenset(
+    (
+        *("status", "since", "closing_motive", "closing_reason", "physician", "physician_since", "relations", "blocks"),
+        *("mandates", "emergencies", "consents", "opposes_emergency", "opposes_regulation", "agrees_to_research"),
+    )
+)
+
+
 def policy_from_map(kept: Mapping[str, Any]) -> Policy:
+    """Raises ValueError for what a later release keeps: half a policy is none."""
+    if not kept.keys() <= _KNOWN:
+        raise ValueError("a policy of another release")
     return Policy(
         status=RecordStatus(kept["status"]),
         since=datetime.fromisoformat(kept["since"]),
