@@ -62,4 +62,5 @@ $(STAMP): pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(BIN)/uv sync --frozen
+	@$(BIN)/passerelle kb build --when-needed
 	@touch $@

@@ -1,4 +1,4 @@
-"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents]`."""
+"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents] [knowledge]`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import capacity, cold_start, comparison, story
+from benchmarks import capacity, cold_start, comparison, knowledge, story
 from benchmarks.emulator import emulator
 from local import synthesis
 from local.exchange import Credentials
 from local.seed import seed
 from local.stack import LocalStack
 
-PARTS: Final = ("story", "capacity", "cold", "peers", "documents")
+PARTS: Final = ("story", "capacity", "cold", "peers", "documents", "knowledge")
 
 
 def main(asked: list[str]) -> None:
@@ -35,6 +35,8 @@ def main(asked: list[str]) -> None:
         console.print(cold_start.table(made))
     if "documents" in parts:  # in a process of its own: what it holds is measured
         subprocess.run([sys.executable, "-m", "benchmarks.documents"], check=True)
+    if "knowledge" in parts:
+        knowledge.run(console)
     if "peers" in parts:
         comparison.run(console)
     if {"story", "capacity"} & set(parts):

@@ -102,6 +102,9 @@ def _start(name: str, endpoint: str) -> Start:
         "ANCHOR_KEY_ID": "key",
         "SEALS_QUEUE_URL": f"{endpoint}/000000000000/seals.fifo",
         "LEDGER_SHARDS": "16",
+        "KNOWLEDGE_BASE": "none",
+        "CDS_SERVICE_URL": "",
+        "CDS_SERVICE_SECRET": "",
     }
     statement = _STATEMENTS.get(name, f"import functions.{name}.handler")
     finished = subprocess.run(  # noqa: S603 - a program of this module

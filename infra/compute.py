@@ -62,7 +62,7 @@ class Function(Construct):
             architecture=ARCHITECTURE,
             code=lambda_.Code.from_asset(str(ROOT / "functions" / spec.name), exclude=NOT_CODE),
             handler="handler.handler",
-            layers=layers.both,
+            layers=layers.all,
             memory_size=spec.memory_mb,
             timeout=Duration.seconds(spec.timeout_seconds),
             role=self.role,

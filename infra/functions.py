@@ -73,7 +73,7 @@ class Trail:
 class Queue:
     """The messages of a queue of `notifications.py`."""
 
-    name: Literal["events", "deliveries", "scans", "contents", "seals", "erasures"]
+    name: Literal["events", "deliveries", "scans", "contents", "seals", "erasures", "reminders"]
     batch_size: int
 
 
@@ -127,6 +127,8 @@ _ADOPTION = (
     Grant(on="uploads", actions=("s3:GetObject",)),
     Grant(on="operations", actions=("dynamodb:UpdateItem",)),
 )
+# Wrong access codes and claim secrets, counted.
+_FAILURES = Grant(on="operations", actions=("dynamodb:BatchGetItem", "dynamodb:UpdateItem"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
 # What is personal is sealed under the data key of its record; whoever writes a first version makes that key.
 _OPENS = Grant(on="keys", actions=("dynamodb:GetItem",))
@@ -201,9 +203,12 @@ FUNCTIONS: Final = (
         _RECORD,
         _INDEX_READ,
         Grant(on="patients", actions=("dynamodb:PutItem",)),  # a pharmacy that claims comes into care relation
+        _OWN_RECORD,
         _ANSWERS,
+        _FAILURES,
         _OBJECTS,
         _AUDIT,
+        Grant(on="audit", actions=("dynamodb:Query",)),  # who read a prescription: part of its history
         _OPENS,
         _INDEX_SECRET,
     ),
@@ -403,6 +408,14 @@ FUNCTIONS: Final = (
             _INDEX_SECRET,
             Grant(on="documents", actions=("s3:DeleteObject",)),
         ),
+    ),
+    FunctionSpec(
+        name="remind",
+        purpose="looks at prescriptions whose hour has come: reminders, lapsed leases, ended validities",
+        trigger=Queue(name="reminders", batch_size=1),
+        memory_mb=1024,
+        timeout_seconds=600,  # all that is due in the hour; what is left comes again
+        grants=(_RECORD, _AUDIT, _OPENS, _INDEX_SECRET),
     ),
     FunctionSpec(
         name="erase",

@@ -1,4 +1,5 @@
-"""The two layers: pinned wheels for the target platform, installed without Docker; our library, a folder.
+"""The three layers: pinned wheels for the target platform, installed without Docker; our library, a folder; the
+knowledge base on medicines, compiled when it is missing.
 
 The runtime and the architecture are named here and nowhere else. The AWS SDK is in no layer: Lambda brings
 it.
@@ -21,6 +22,8 @@ from constructs import Construct
 from uv import find_uv_bin
 
 from infra.paths import ROOT
+from knowledge.compiler import ensured
+from knowledge.places import ARTEFACT, LAYER
 
 RUNTIME: Final = lambda_.Runtime.PYTHON_3_14
 ARCHITECTURE: Final = lambda_.Architecture.ARM_64
@@ -35,7 +38,7 @@ NOT_CODE: Final = ["**/__pycache__", "**/*.egg-info", "**/.*"]
 class Layers(Construct):
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
-        self.both = [self._dependencies(), self._library()]
+        self.all = [self._dependencies(), self._library(), self._knowledge()]
 
     def _dependencies(self) -> lambda_.LayerVersion:
         recipe = f"{PYTHON_VERSION} {PLATFORM} {compiles_bytecode()}\n".encode()
@@ -56,6 +59,13 @@ class Layers(Construct):
     def _library(self) -> lambda_.LayerVersion:
         folder = str(ROOT / "layers" / "passerelle")
         return self._layer("Library", "passerelle", lambda_.Code.from_asset(folder, exclude=NOT_CODE))
+
+    def _knowledge(self) -> lambda_.LayerVersion:
+        """Raises SourceError when it is neither there nor can be compiled."""
+        ensured(ARTEFACT)
+        return self._layer(
+            "Knowledge", "what is known of medicines", lambda_.Code.from_asset(str(LAYER), exclude=NOT_CODE)
+        )
 
     def _layer(self, name: str, description: str, code: lambda_.Code) -> lambda_.LayerVersion:
         return lambda_.LayerVersion(

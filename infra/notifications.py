@@ -58,8 +58,10 @@ class Notifications(Construct):
         # When a message arrives, no commit can be on its way any more: a function has half a minute.
         self.contents = self._queue("contents", delay=Duration.minutes(15))
         self.erasures = self._queue("erasures")
+        self.reminders = self._queue("reminders")
         self.queues = {
             "erasures": self.erasures,
+            "reminders": self.reminders,
             "events": self.events,
             "deliveries": self.deliveries,
             "scans": self.scans,

@@ -50,6 +50,18 @@ class OpenIdProvider:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CdsService:
+    """A licensed base of medicines: the `order-sign` service of CDS Hooks that is asked as well.
+
+    `secret` is the ARN of a secret of Secrets Manager in this account: a private JWK with `kid` and `alg` (ES384,
+    ES256, RS384), of which the service knows the public half.
+    """
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageSettings:
     stage: Stage
     keeps_data: bool  # False: deleting the stack deletes its tables, bucket and keys
@@ -70,6 +82,7 @@ class StageSettings:
     token_keys: tuple[int, ...] = (1,)  # generations: the first signs, tokens of all are good (docs/trust.md)
     domain: Domain | None = None
     openid_providers: tuple[OpenIdProvider, ...] = ()
+    cds_service: CdsService | None = None
     home_community_id: str = ""  # urn:oid:..., of the community that this exchange is: tokens of people name it
 
     @property

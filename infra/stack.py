@@ -21,8 +21,10 @@ from infra.ledger import AnchorVault
 from infra.notifications import Notifications
 from infra.routes import endpoints, fhir_routes
 from infra.scanning import MalwareScanning
+from infra.schedules import Reminders
 from infra.settings import StageSettings
 from infra.tables import Tables
+from knowledge.places import MOUNTED
 from passerelle.aws.tables import TABLES
 from passerelle.fhir.capability import capability_statement
 
@@ -50,6 +52,7 @@ class PasserelleStack(Stack):
             queue=notifications.scans,
             dead=notifications.dead["scans"],
         )
+        Reminders(self, "Reminders", keys=keys, queue=notifications.reminders, dead=notifications.dead["reminders"])
         api = Api(self, "Api", settings=settings, keys=keys)
         layers = Layers(self, "Layers")
 
@@ -73,6 +76,9 @@ class PasserelleStack(Stack):
             "LEDGER_SHARDS": str(settings.ledger_shards),
             "OPENID_PROVIDERS": json.dumps([asdict(each) for each in settings.openid_providers]),
             "HOME_COMMUNITY_ID": settings.home_community_id,
+            "KNOWLEDGE_BASE": MOUNTED,
+            "CDS_SERVICE_URL": settings.cds_service.url if settings.cds_service else "",
+            "CDS_SERVICE_SECRET": settings.cds_service.secret if settings.cds_service else "",
             "DOCUMENT_OPTIONS": " ".join(settings.document_options),
             "POWERTOOLS_SERVICE_NAME": "passerelle",
             "POWERTOOLS_LOG_LEVEL": "INFO",
@@ -113,6 +119,9 @@ class PasserelleStack(Stack):
         for provider in settings.openid_providers:
             if provider.secret:
                 allow(functions["login"].role, ("secretsmanager:GetSecretValue",), Protected(arn=provider.secret))
+        if settings.cds_service:
+            secret = Protected(arn=settings.cds_service.secret)
+            allow(functions["prescriptions"].role, ("secretsmanager:GetSecretValue",), secret)
 
         for spec in FUNCTIONS:
             match spec.trigger:

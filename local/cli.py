@@ -7,6 +7,7 @@ import typer
 from local.clients import bar, client, issuer, readmit, seed
 from local.demo import demo
 from local.identity import identity
+from local.knowledge import kb
 from local.load import load
 from local.login import login
 from local.run import run
@@ -19,3 +20,4 @@ for command in (run, token, login, demo, load, bar, readmit, seed, verify):
 app.add_typer(client, name="client")
 app.add_typer(identity, name="identity")
 app.add_typer(issuer, name="issuer")
+app.add_typer(kb, name="kb")

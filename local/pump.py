@@ -1,6 +1,7 @@
 """The event pump: feeds queues and streams to the functions by the template's event source mappings.
 
-And new objects to the malware scanner (`scanner.py`), whose reports come back by a queue.
+And new objects to the malware scanner (`scanner.py`), whose reports come back by a queue; and what schedules send
+(`schedules.py`).
 
 Contract: AWS Lambda developer guide, "Using Lambda with Amazon SQS" and "Using Lambda with Amazon DynamoDB":
 
@@ -32,6 +33,7 @@ from local.intrinsics import TemplateError
 from local.resources import Client, Made, Properties
 from local.runtime import FunctionError, PayloadTooLargeError, Runtime
 from local.scanner import Scanner, ScanPlan
+from local.schedules import Clock, Schedule
 
 QUEUE_THREADS: Final = 4
 MAX_RECEIVED: Final = 10  # messages of one ReceiveMessage
@@ -308,8 +310,11 @@ class Pump:
         *,
         region: str,
         scans: tuple[ScanPlan, ...] = (),
+        schedules: tuple[Schedule, ...] = (),
     ) -> None:
         sources = tuple(sources)
+        # By threads only: a caller that runs the pump itself has no clock to wait for.
+        self._clocks = [Clock(schedules=schedules, sqs=client("sqs"))] if schedules else []
         self._scanners = [Scanner(plans=scans, s3=client("s3"), events=client("events"))] if scans else []
         self._queues = [
             _QueuePoller(source=source, runtime=runtime, sqs=client("sqs"), region=region)
@@ -351,6 +356,7 @@ class Pump:
 
     def start(self) -> None:
         pollers: list[_Poller] = [
+            *self._clocks,
             *self._scanners,
             *self._streams,
             *(queue for queue in self._queues for _ in range(QUEUE_THREADS)),

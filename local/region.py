@@ -150,7 +150,7 @@ PARTICIPANTS: Final = (
         name="Pharmacie du Marché",
         finess="990000052",
         rpps="10000000052",
-        scopes=f"{_CARE} system/Task.ru system/MedicationDispense.crs",
+        scopes=f"{_CARE} system/Task.ru system/MedicationDispense.crus",
     ),
     Participant(
         id="pharmacy-b",
@@ -158,7 +158,7 @@ PARTICIPANTS: Final = (
         name="Pharmacie de la Gare",
         finess="990000060",
         rpps="10000000060",
-        scopes=f"{_CARE} system/Task.ru system/MedicationDispense.crs",
+        scopes=f"{_CARE} system/Task.ru system/MedicationDispense.crus",
     ),
     Participant(
         id="nurse",
@@ -166,7 +166,7 @@ PARTICIPANTS: Final = (
         name="Cabinet infirmier des Lilas",
         finess="990000078",
         rpps="10000000078",
-        scopes=_CARE,
+        scopes=f"{_CARE} system/Task.u",
     ),
     Participant(
         id="patient-1",
@@ -185,7 +185,10 @@ PARTICIPANTS: Final = (
         name="Représentant légal du patient 1",
         finess="990000086",
         patient=f"{INS_TEST}|{ins_of(1)}",
-        scopes="ITI-66 ITI-67 ITI-68 ITI-78 ITI-108 TD3.3a system/*.rs system/Patient.u system/Subscription.crud",
+        scopes=(
+            "ITI-66 ITI-67 ITI-68 ITI-78 ITI-108 TD3.3a "
+            "system/*.rs system/Patient.u system/Subscription.crud system/Task.u"
+        ),
     ),
     Participant(
         id="auditor",

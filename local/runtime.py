@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from knowledge.places import ARTEFACT
 from local.intrinsics import TemplateError
 from local.resources import Made, Properties
 
@@ -109,6 +110,7 @@ class Runtime:
     def load(self) -> None:
         """Set the environment of the functions, then import every handler (INIT on Lambda)."""
         os.environ.update(self._environment)
+        os.environ["KNOWLEDGE_BASE"] = str(ARTEFACT)  # what Lambda would unpack from its layer
         with contextlib.redirect_stdout(self._log) if self._log else nullcontext():
             for logical_id, function in self.functions.items():
                 module, _, attribute = function.handler.partition(":")

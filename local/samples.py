@@ -182,8 +182,12 @@ def laboratory_results(identifier: str, taken_on: date) -> dict[str, Any]:
     }
 
 
-def prescription(patient: str, professional: str, authored_on: date) -> dict[str, Any]:
-    """An order of one line: paracétamol 1 g, three a day for ten days; thirty units."""
+COLCHICINE, CLARITHROMYCIN = "69990032", "69990029"  # of the sample of products: never to be taken together
+DOLIPRANE = "69990001"
+
+
+def prescription(patient: str, professional: str, authored_on: date, product: str = COLCHICINE) -> dict[str, Any]:
+    """An order of one line: two a day for ten days, twenty units."""
     line = {
         "resourceType": "MedicationRequest",
         "extension": [
@@ -191,31 +195,31 @@ def prescription(patient: str, professional: str, authored_on: date) -> dict[str
         ],
         "status": "draft",
         "intent": "order",
-        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": "60234100"}]},
+        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": product}]},
         "subject": {"reference": f"Patient/{patient}"},
         "authoredOn": authored_on.isoformat(),
         "requester": {"identifier": {"system": IDNPS, "value": professional}},
         "dosageInstruction": [
             {
-                "text": "1 comprimé 3 fois par jour pendant 10 jours",
-                "timing": {"repeat": {"frequency": 3, "period": 1, "periodUnit": "d"}},
+                "text": "1 comprimé 2 fois par jour pendant 10 jours",
+                "timing": {"repeat": {"frequency": 2, "period": 1, "periodUnit": "d"}},
                 "doseAndRate": [{"doseQuantity": {"value": 1, "unit": "comprimé"}}],
             }
         ],
         "dispenseRequest": {
-            "quantity": {"value": 30, "unit": "comprimé"},
+            "quantity": {"value": 20, "unit": "comprimé"},
             "expectedSupplyDuration": {"value": 10, "unit": "d", "system": "http://unitsofmeasure.org", "code": "d"},
         },
     }
     return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": line}]}
 
 
-def supply(patient: str, organisation: dict[str, Any], quantity: int) -> dict[str, Any]:
+def supply(patient: str, organisation: dict[str, Any], quantity: int, product: str = COLCHICINE) -> dict[str, Any]:
     """What a pharmacy hands over."""
     return {
         "resourceType": "MedicationDispense",
         "status": "completed",
-        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": "60234100"}]},
+        "medicationCodeableConcept": {"coding": [{"system": PRODUCTS, "code": product}]},
         "subject": {"reference": f"Patient/{patient}"},
         "performer": [{"actor": {"identifier": organisation}}],
         "quantity": {"value": quantity, "unit": "comprimé"},

@@ -29,7 +29,7 @@ def seed(url: str, credentials: Credentials, register: Register, progress: Progr
     feeder = PARTICIPANTS[0]
     client = ExchangeClient(url, feeder.id, keys[feeder.id], scope=feeder.scopes)
     progress("organisations and professionals")
-    _expect(client.request("POST", "", json=_directory()))
+    _expect(client.request("POST", "", json=directory()))
     for local, patient in people(str(feeder.domain)):
         progress(f"person {local}")
         _expect(client.request("PUT", f"Patient?identifier={feeder.domain}|{local}", json=patient))
@@ -62,7 +62,8 @@ def _client(participant: Participant, key: Mapping[str, Any]) -> Client:
     )
 
 
-def _directory() -> dict[str, Any]:
+def directory() -> dict[str, Any]:
+    """A transaction of the organisations and professionals that take part in care."""
     care = [participant for participant in PARTICIPANTS if participant.rpps]
     return {
         "resourceType": "Bundle",

@@ -85,7 +85,12 @@ class LocalStack:
             account=self.stack.account,
         )
         self.pump = Pump(
-            self.stack.sources, runtime, self.stack.client, region=self.stack.region, scans=self.stack.scans
+            self.stack.sources,
+            runtime,
+            self.stack.client,
+            region=self.stack.region,
+            scans=self.stack.scans,
+            schedules=self.stack.schedules,
         )
         self.pump.start()
 

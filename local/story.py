@@ -7,6 +7,7 @@ a practice finds them, prescribes and is told of what happens, a pharmacy dispen
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 import uuid
@@ -297,40 +298,110 @@ class Story:
         self._must(found.json()["total"] >= 1, "the result is found")
 
     def _prescription(self, patient: str) -> None:
-        self._chapter = "8. A prescription: issued, claimed, dispensed, cancelled"
+        self._chapter = "8. A prescription: signed, routed, claimed, dispensed, taken back"
         task, code = self._issue(patient)
-        claim = samples.parameters(accessCode__valueString=code)
-        held = self._command("claim", "pharmacy-a", f"Task/{task}/$accept", (200,), claim)
+        sent = samples.parameters(pharmacy__valueIdentifier=self._house("pharmacy-a"))
+        self._command("the patient sends it to a pharmacy", "patient-1", f"Task/{task}/$route", (200,), sent)
+        held = self._command("claim, without a code", "pharmacy-a", f"Task/{task}/$accept", (200,), None)
         secret = _parameter(held.json()["entry"][0]["resource"], "secret")
-        other = self._command("claim by another pharmacy", "pharmacy-b", f"Task/{task}/$accept", (409,), claim)
+        claim = samples.parameters(accessCode__valueString=code)
+        other = self._command("claim by another pharmacy", "pharmacy-b", f"Task/{task}/$accept", (403,), claim)
         self._must(self._organisation("pharmacy-a") not in other.text, "the refusal does not name the holder")
-        line = next(
-            entry["resource"]["id"]
-            for entry in held.json()["entry"]
-            if entry["resource"]["resourceType"] == "Task" and "partOf" in entry["resource"]
-        )
-        for title, statuses, quantity in (
-            ("dispense half", (200,), 15),
-            ("dispense the rest", (200,), 15),
-            ("dispense a third time", (409, 422), 1),
-        ):
-            holder = {"system": IDNST, "value": self._organisation("pharmacy-a")}
-            body = samples.parameters(
-                secret__valueString=secret, dispense__resource=samples.supply(patient, holder, quantity)
-            )
-            self._command(title, "pharmacy-a", f"Task/{line}/$dispense", statuses, body)
-        second, _ = self._issue(patient)
-        reason = samples.parameters(reason__valueCode="prescribing-error")
-        self._command("cancel", "practice", f"Task/{second}/$cancel", (200,), reason)
+        line = f"{task}-01"
+        waits = samples.parameters(secret__valueString=secret, reason__valueCode="awaiting-stock")
+        self._command("keep it while the stock comes", "pharmacy-a", f"Task/{line}/$extend-lease", (200,), waits)
+        half = self._supply("dispense half", "pharmacy-a", patient, line, secret, 10)
+        place = f"MedicationDispense/{_resource(half.json(), 'dispense')['id']}/$withdraw"
+        back = samples.parameters(reason__valueCode="not-collected")
+        taken = self._command("not collected: taken back", "pharmacy-a", place, (200,), back).json()
+        self._must(float(_parameter(taken, "remaining")) == 20, "the ledger has all of it again")
+        for quantity, statuses in ((10, (200,)), (10, (200,)), (1, (409,))):
+            title = "dispense what is left" if statuses == (200,) else "and no tablet more"
+            self._supply(title, "pharmacy-a", patient, line, secret, quantity, statuses)
+        history = self._call("its history, which proves itself", "patient-1", "GET", f"Task/{task}/$history", (200,))
+        self._must(is_proved(history.json()), "every event is hashed onto the one before")
 
-    def _issue(self, patient: str) -> tuple[str, str]:
-        order = samples.prescription(patient, self._professional("practice"), self.today)
+        self._chapter = "9. Two medicines that must not meet"
+        risky, code = self._create(patient, samples.CLARITHROMYCIN)
+        prepared = self._command("what to sign, and what was found", "practice", f"Task/{risky}/$prepare", (200,), None)
+        stops = _stops(prepared.json())
+        self._must(bool(stops), "the two are found together")
+        signature = self._signed(prepared.json(), risky)
+        self._command("a contraindication stops it", "practice", f"Task/{risky}/$activate", (422,), signature)
+        answers = [_answer(each, "treatment-stopped", "colchicine arrêtée hier") for each in stops]
+        told: dict[str, Any] = {"resourceType": "Parameters", "parameter": answers}
+        prepared = self._command(
+            "with a reason, which is signed too", "practice", f"Task/{risky}/$prepare", (200,), told
+        )
+        signature = self._signed(prepared.json(), risky)
+        told = {"resourceType": "Parameters", "parameter": [*answers, {"name": "provenance", "resource": signature}]}
+        self._command("activate", "practice", f"Task/{risky}/$activate", (200,), told)
+        claim = samples.parameters(accessCode__valueString=code)
+        paper = self._call(
+            "on paper, with its QR code",
+            "practice",
+            "POST",
+            f"Task/{risky}/$print",
+            (200,),
+            claim,
+            accept="application/pdf",
+        )
+        self._must(paper.content.startswith(b"%PDF-"), "a PDF")
+        held = self._command("the pharmacist is shown why", "pharmacy-b", f"Task/{risky}/$accept", (200,), claim)
+        self._must("colchicine arrêtée hier" in held.text, "the reason that the prescriber signed")
+        secret = _parameter(held.json()["entry"][0]["resource"], "secret")
+        self._supply("dispense", "pharmacy-b", patient, f"{risky}-01", secret, 20, product=samples.CLARITHROMYCIN)
+        asked = self._command(
+            "the patient asks for more", "patient-1", f"Task/{task}-01/$request-renewal", (201,), None
+        )
+        waiting = asked.headers["Location"].rpartition("/")[2]
+        approved = samples.parameters(answer__valueCode="approve")
+        draft = self._command(
+            "the practice agrees: a draft", "practice", f"Task/{waiting}/$respond-renewal", (200,), approved
+        )
+        self._must(draft.json()["resourceType"] == "Bundle", "it still has to be signed")
+        listed = self._call(
+            "the patient's prescriptions",
+            "patient-1",
+            "GET",
+            f"Task?patient={patient}&code=fulfil-prescription",
+            (200,),
+        )
+        self._must(len(listed.json()["entry"]) >= 3, "all three")
+        third, _ = self._issue(patient, samples.DOLIPRANE)
+        reason = samples.parameters(reason__valueCode="prescribing-error")
+        self._command("cancel", "practice", f"Task/{third}/$cancel", (200,), reason)
+
+    def _supply(
+        self,
+        title: str,
+        client: str,
+        patient: str,
+        line: str,
+        secret: str,
+        quantity: int,
+        statuses: tuple[int, ...] = (200,),
+        product: str = samples.COLCHICINE,
+    ) -> httpx.Response:
+        dispense = samples.supply(patient, self._house(client), quantity, product)
+        body = samples.parameters(secret__valueString=secret, dispense__resource=dispense)
+        return self._command(title, client, f"Task/{line}/$dispense", statuses, body)
+
+    def _house(self, client: str) -> dict[str, str]:
+        return {"system": IDNST, "value": self._organisation(client)}
+
+    def _create(self, patient: str, product: str) -> tuple[str, str]:
+        order = samples.prescription(patient, self._professional("practice"), self.today, product)
         created = self._command("create", "practice", "Task/$create", (201,), order)
-        told = created.json()["entry"][0]["resource"]
-        task = created.headers["Location"].rpartition("/")[2]
+        return created.headers["Location"].rpartition("/")[2], _parameter(
+            created.json()["entry"][0]["resource"], "accessCode"
+        )
+
+    def _issue(self, patient: str, product: str = samples.COLCHICINE) -> tuple[str, str]:
+        task, code = self._create(patient, product)
         prepared = self._command("prepare", "practice", f"Task/{task}/$prepare", (200,), None).json()
         self._command("activate", "practice", f"Task/{task}/$activate", (200,), self._signed(prepared, task))
-        return task, _parameter(told, "accessCode")
+        return task, code
 
     def _signed(self, prepared: dict[str, Any], task: str) -> dict[str, Any]:
         key = self._keys["practice"]
@@ -358,7 +429,7 @@ class Story:
         }
 
     def _decided(self, patient: str) -> None:
-        self._chapter = "9. The patient decides who looks; an emergency opens the record"
+        self._chapter = "10. The patient decides who looks; an emergency opens the record"
         asked = f"Observation?patient={patient}&code={samples.LOINC}|718-7"
         physician = {"system": IDNPS, "value": self._professional("practice")}
         place = f"Patient/{patient}"
@@ -390,7 +461,7 @@ class Story:
         )
 
     def _refusals(self, patient: str, stranger: str) -> None:
-        self._chapter = "10. What is refused, and how"
+        self._chapter = "11. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
         self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
@@ -398,7 +469,7 @@ class Story:
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 
     def _notified(self, webhook: Webhook) -> None:
-        self._chapter = "11. The practice was told"
+        self._chapter = "12. The practice was told"
         began = time.perf_counter()
         self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
         numbers = webhook.numbers()
@@ -419,7 +490,7 @@ class Story:
         )
 
     def _accesses(self, patient: str) -> None:
-        self._chapter = "12. Every access left a record, which can be explained"
+        self._chapter = "13. Every access left a record, which can be explained"
         found = self._call(
             "who saw my record (ITI-81)",
             "patient-1",
@@ -513,6 +584,42 @@ class Story:
 def _parameter(resource: dict[str, Any], name: str) -> str:
     part = next(part for part in resource["parameter"] if part["name"] == name)
     return str(next(value for key, value in part.items() if key.startswith("value")))
+
+
+def _stops(prepared: Mapping[str, Any]) -> list[str]:
+    """The ids of the findings that stop a signature."""
+    issues = [part["resource"] for part in prepared["parameter"] if "resource" in part]
+    return [each["identifier"][0]["value"] for each in issues if "hard-stop" in json.dumps(each)]
+
+
+def _answer(finding: str, reason: str, text: str) -> dict[str, Any]:
+    parts = [
+        {"name": "finding", "valueString": finding},
+        {"name": "reason", "valueCode": reason},
+        {"name": "text", "valueString": text},
+    ]
+    return {"name": "override", "part": parts}
+
+
+def _resource(parameters: dict[str, Any], name: str) -> dict[str, Any]:
+    """The resource of a parameter."""
+    return next(part["resource"] for part in parameters["parameter"] if part["name"] == name)
+
+
+def is_proved(history: Mapping[str, Any]) -> bool:
+    """Whether the history of a prescription proves itself: each event is hashed onto the one before, up to the head."""
+    told, *entries = [entry["resource"] for entry in history["entry"]]
+    previous = _parameter(told, "origin")
+    for change in entries:
+        proof = next((each for each in change.get("extension", []) if each["url"].endswith("/rx-event")), None)
+        if proof is None:
+            continue
+        parts = {part["url"]: next(v for k, v in part.items() if k != "url") for part in proof["extension"]}
+        hashed = hashlib.sha256(bytes.fromhex(previous) + base64.b64decode(parts["event"])).hexdigest()
+        if (parts["previous"], parts["hash"]) != (previous, hashed):
+            return False
+        previous = hashed
+    return previous == _parameter(told, "head")
 
 
 def _references(parameters: list[dict[str, Any]]) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 STAGE: Final = "dev"
-_INPUTS: Final = ("app.py", "cdk.json", "functions", "infra", "layers", "uv.lock")
+_INPUTS: Final = ("app.py", "cdk.json", "functions", "infra", "knowledge", "layers", "uv.lock")
 _SYNTHESISE: Final = """
 import json, sys
 from infra import synthesise

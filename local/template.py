@@ -29,6 +29,7 @@ from local.pump import EventSource
 from local.resources import KINDS, Client, Cloud, Made, Properties
 from local.runtime import Function
 from local.scanner import ScanPlan
+from local.schedules import Schedule
 
 _SECTIONS: Final = {
     "AWSTemplateFormatVersion",
@@ -61,6 +62,7 @@ _SERVED: Final = {
     "AWS::GuardDuty::MalwareProtectionPlan",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
+    "AWS::Scheduler::Schedule",
 }
 
 
@@ -89,6 +91,7 @@ class Stack:
     functions: Mapping[str, Function]
     sources: tuple[EventSource, ...]
     scans: tuple[ScanPlan, ...]
+    schedules: tuple[Schedule, ...]
     api: RestApi
     environment: Mapping[str, str]
     client: Callable[[str], Client]
@@ -273,6 +276,10 @@ class _Deployment:
                 for logical_id, given in self._served("AWS::Lambda::EventSourceMapping")
             ),
             scans=tuple(ScanPlan.read(given) for _, given in self._served("AWS::GuardDuty::MalwareProtectionPlan")),
+            schedules=tuple(
+                Schedule.read(logical_id, given, by_arn, self.made)
+                for logical_id, given in self._served("AWS::Scheduler::Schedule")
+            ),
             api=RestApi.read(self._served, by_arn),
             environment=next((each.environment for each in functions.values()), {}),
             client=self.client,

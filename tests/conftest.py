@@ -41,6 +41,18 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def knowledge_base() -> Path:
+    """The compiled knowledge base of this checkout, made when it is missing."""
+    from knowledge.ansm import SourceError
+    from knowledge.compiler import ensured
+
+    try:
+        return ensured()
+    except SourceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def template() -> dict[str, Any]:
     """The CloudFormation template of the dev stage, synthesised once."""
     import infra

@@ -16,7 +16,7 @@ from local.gateway import Gateway, Response
 from local.pump import Pump
 from local.region import PARTICIPANTS
 from local.runtime import Runtime
-from local.seed import register_clients
+from local.seed import directory, register_clients
 from local.story import Step, Story
 from local.template import Stack
 from local.transport import GatewayTransport
@@ -127,6 +127,7 @@ class Exchange:
             return made[key]
 
         made: dict[tuple[str, str], ExchangeClient] = {}
+        assert client(PARTICIPANTS[0].id).request("POST", "", json=directory()).status_code == 200
         with PumpedWebhook(self.pump) as webhook:
             Story(client, KEYS, tell, webhook=webhook, **options).play()
 

@@ -72,6 +72,9 @@ def notifications_on_moto() -> Iterator[Any]:
             "ANCHOR_KEY_ID": "none",
             "SEALS_QUEUE_URL": "none",
             "LEDGER_SHARDS": "4",
+            "KNOWLEDGE_BASE": "none",
+            "CDS_SERVICE_URL": "",
+            "CDS_SERVICE_SECRET": "",
         }
         for name, value in settings.items():
             patch.setenv(name, value)

@@ -22,16 +22,25 @@ from local.region import INS_TEST, ins_of, person
 from passerelle import wiring
 from passerelle.access import Caller, Request, Scopes
 from passerelle.authorization.model import Client
+from passerelle.aws.dynamodb import in_parallel
 from passerelle.directory.model import Role
 from passerelle.errors import NotFound, PasserelleError, Stale
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir import prescription as fhir
 from passerelle.fhir.patient import FhirPatientDraft
+from passerelle.fhir.prescriptions import orders, record, supplies
+from passerelle.fhir.prescriptions.issues import FhirIssues
+from passerelle.fhir.prescriptions.treatments import RecordCircumstances
 from passerelle.journal import AlreadyAnsweredError, Answer, Change
+from passerelle.medicines.model import Concept, Context, NotCovered, Product, Report, Treatment
+from passerelle.medicines.ports import KnowledgeBase
 from passerelle.patients.model import Person, PersonChange, Traits
 from passerelle.prescriptions import history
+from passerelle.prescriptions.checking import Checks, Circumstances
+from passerelle.prescriptions.commands import Target, line_task_id
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
+    AskChange,
+    Attended,
     ClaimChange,
     ClaimTerms,
     Group,
@@ -41,16 +50,25 @@ from passerelle.prescriptions.model import (
     LineChange,
     LineMovedError,
     Outcome,
+    PausedError,
     Prescription,
     PrescriptionCreated,
     PrescriptionMovedError,
+    Refusal,
+    Route,
     Signature,
     Supplied,
+    SuppliedLate,
     Supply,
+    Told,
+    WakeChange,
+    to_map,
 )
 from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.ports import Prescriptions
-from passerelle.prescriptions.service import PrescriptionService, Target, line_task_id
+from passerelle.prescriptions.service import PrescriptionService
+from passerelle.prescriptions.worklists import concerned
+from passerelle.records.model import RecordVersion, ResourceKey, StoredVersion
 from tests.people import person_of
 from tests.registered import FHIR_URL, key_of, services
 
@@ -83,6 +101,7 @@ PHARMACY_A = replace(
     professional="810000000052",
 )
 PHARMACY_B = replace(PHARMACY_A, client_id="pharmacy-b", organisation="1990000060")
+NURSE = replace(PHARMACY_A, client_id="nurse", organisation="1990000078", role=Role.NURSE)
 PATIENT = replace(
     PRACTICE,
     client_id="patient-1",
@@ -190,9 +209,15 @@ def signing_key() -> ECKey:
 
 
 @contextmanager
-def region() -> Iterator[Region]:
-    """The services on moto, with the prescriber's client and one person registered."""
-    with services():
+def region(*, finds: bool = False, emulator: str = "") -> Iterator[Region]:
+    """The services on moto or an emulator, with the prescriber's client and one person registered.
+
+    Unless the clinical checks are to find what the small base knows, they read the record and find nothing: then one
+    medicine may be prescribed to one person time and again.
+    """
+    with services(emulator), pytest.MonkeyPatch.context() as patch:
+        if not finds:
+            patch.setattr(wiring, "clinical_checks", nothing_found_in_the_record)
         wiring.clients().register(
             Client(
                 id=PRACTICE.client_id,
@@ -225,17 +250,63 @@ class MemoryExchange:
         self.answers: dict[tuple[str, str], Answer] = {}
         self.identifiers: dict[str, str] = {}
         self.people: dict[str, Person] = {}
+        self.versions: dict[ResourceKey, StoredVersion] = {}
+        self.failures: list[tuple[str, str]] = []
         self.commits = 0
+        self.wakes: set[tuple[str | None, str]] = set()
+        self.told: dict[tuple[str, str | None], int] = {}
+        self.hour: str | None = None
         self._lock = threading.Lock()
 
     def find(self, id: str) -> Prescription | None:
-        return self.prescriptions.get(id)
+        with self._lock:
+            return self.prescriptions.get(id)
+
+    def find_with_history(self, id: str) -> tuple[Prescription, Sequence[HistoryEvent]] | None:
+        found = self.prescriptions.get(id)
+        return (found, self.history[id]) if found else None
+
+    def of_patients(self, patients: Sequence[str], *, limit: int, after: str | None) -> tuple[list[str], str | None]:
+        found = [each for each in self.prescriptions if each.partition("-")[0] in patients]
+        return sorted(found, reverse=True)[:limit], None
+
+    def of_organisation(self, organisation: str, *, limit: int, after: str | None) -> tuple[list[str], str | None]:
+        found = [id for id, each in self.prescriptions.items() if organisation in concerned(each)]
+        return sorted(found, reverse=True)[:limit], None
 
     def find_id(self, number: str) -> str | None:
         return next((key for key, each in self.prescriptions.items() if each.group.number == number), None)
 
+    def find_supply(self, dispense_id: str) -> str | None:
+        known = ((key, entry) for key, each in self.prescriptions.items() for entry in each.ledger)
+        return next((key for key, entry in known if entry.dispense_id == dispense_id), None)
+
     def blinded(self, organisation: str, identifier: str) -> str:
         return f"{organisation}|{identifier}"
+
+    def is_known(self, organisation: str) -> bool:
+        return organisation in (PHARMACY_A.organisation, PHARMACY_B.organisation, NURSE.organisation)
+
+    def locked_until(self, organisation: str, tried: str, at: datetime) -> datetime | None:
+        return None
+
+    def count(self, organisation: str, tried: str, at: datetime) -> None:
+        self.failures.append((organisation, tried))
+
+    def due(self, hour: str) -> list[str]:
+        return sorted(id for at, id in self.wakes if at == hour)
+
+    def drop(self, id: str, hour: str) -> None:
+        self.wakes.discard((hour, id))
+
+    def reached(self) -> str | None:
+        return self.hour
+
+    def reach(self, hour: str) -> None:
+        self.hour = hour
+
+    def find_latest(self, key: ResourceKey) -> StoredVersion | None:
+        return self.versions.get(key)
 
     def read(self, request: Request, patient: str) -> Any:
         if request.caller.patient not in (None, PATIENT.patient):
@@ -269,9 +340,17 @@ class MemoryExchange:
                 raise LineMovedError(line or change.before)
         if isinstance(change, GroupChange) and self.prescriptions[change.before.id].group.head != change.before.head:
             raise PrescriptionMovedError()
+        if isinstance(change, Attended):
+            group = self.prescriptions[change.before.id].group
+            if (group.head, group.wakes_at) != (change.before.head, change.before.wakes_at):
+                raise PrescriptionMovedError()
+        if isinstance(change, Told) and self.told.get((change.patient, change.pharmacy), 0) > change.now:
+            raise PausedError(self.told[change.patient, change.pharmacy])
         if isinstance(change, PersonChange) and self.people[change.after.members[0]] != change.before:
             raise Stale()
         if isinstance(change, Supplied) and change.entry.identifier in self.identifiers:
+            raise rx("RX-DUPLICATE")
+        if isinstance(change, SuppliedLate) and change.supply.identifier in self.identifiers:
             raise rx("RX-DUPLICATE")
 
     def _apply(self, change: Change) -> None:
@@ -279,13 +358,22 @@ class MemoryExchange:
             case Answer():
                 self.answers[change.client_id, change.key] = change
             case PrescriptionCreated():
-                self.prescriptions[change.prescription.group.id] = change.prescription
+                group = change.prescription.group
+                self.prescriptions[group.id] = change.prescription
+                self.wakes |= {(group.wakes_at, group.id)} if group.wakes_at else set()
             case LineChange():
                 id = change.prescription
                 self.prescriptions[id] = self.prescriptions[id].with_line(change.after)
-            case GroupChange():
-                id = change.before.id
-                self.prescriptions[id] = replace(self.prescriptions[id], group=change.after)
+            case GroupChange() | Attended():
+                id, was, is_ = change.before.id, to_map(change.before), to_map(change.after)
+                differing = {name: getattr(change.after, name) for name in is_ if is_[name] != was[name]}
+                group = replace(self.prescriptions[id].group, **differing)
+                self.prescriptions[id] = replace(self.prescriptions[id], group=group)
+            case WakeChange():
+                self.wakes -= {(change.before, change.prescription)}
+                self.wakes |= {(change.after, change.prescription)} if change.after else set()
+            case Told():
+                self.told[change.patient, change.pharmacy] = change.until
             case ClaimChange():
                 found, new = self.prescriptions[change.prescription], change.claim
                 others = [each for each in found.claims if (each.line, each.fence) != (new.line, new.fence)]
@@ -295,20 +383,79 @@ class MemoryExchange:
                 self.prescriptions[change.prescription] = replace(found, ledger=(*found.ledger, change.entry))
                 if change.entry.identifier is not None:
                     self.identifiers[change.entry.identifier] = change.entry.dispense_id
+            case AskChange():
+                id = change.prescription
+                self.prescriptions[id] = self.prescriptions[id].with_ask(change.ask)
+            case SuppliedLate():
+                found = self.prescriptions[change.prescription]
+                self.prescriptions[change.prescription] = replace(found, late=(*found.late, change.supply))
+                if change.supply.identifier is not None:
+                    self.identifiers[change.supply.identifier] = change.supply.dispense_id
             case PersonChange():
                 self.people[change.after.members[0]] = change.after
+            case RecordVersion():
+                self.versions[change.key] = StoredVersion(
+                    key=change.key, version=change.version, at=change.at, body=change.body
+                )
             case HistoryEvent():
                 self.history.setdefault(change.prescription, []).append(change)
 
 
-def region_in_memory() -> Region:
+class NothingFound:
+    """`medicines.ports.KnowledgeBase` for tests of everything else: it knows no medicine, and finds nothing."""
+
+    def resolve(self, treatment: Treatment) -> Concept | NotCovered:
+        return NotCovered(key=treatment.key, label=treatment.text, reason="unknown-product")
+
+    def product(self, codings: Sequence[str]) -> Product | None:
+        return None
+
+    def check(self, treatments: Sequence[Treatment], context: Context) -> Report:
+        said = "\n".join(sorted(",".join(each.codings) for each in treatments))
+        return Report(
+            base_id="nothing",
+            base_version="1",
+            base_date=date(2026, 1, 1),
+            findings=(),
+            checked_pairs=0,
+            not_covered=(),
+            digest=digest(said),
+        )
+
+
+class NobodyKnown(RecordCircumstances):
+    """There is no record to read."""
+
+    def __init__(self) -> None:
+        pass
+
+    def find(self, caller: Caller, patient: str, at: datetime) -> Circumstances:
+        return Circumstances()
+
+
+def nothing_found_in_the_record() -> Checks:
+    read = RecordCircumstances(store=wiring.record_store(), gate=wiring.gate(), in_parallel=in_parallel)
+    return Checks(knowledge=NothingFound(), circumstances=read, issues=FhirIssues(), blind=digest)
+
+
+def nothing_found() -> Checks:
+    return Checks(knowledge=NothingFound(), circumstances=NobodyKnown(), issues=FhirIssues(), blind=digest)
+
+
+def region_in_memory(knowledge: KnowledgeBase | None = None) -> Region:
+    """`knowledge` tells the law of products; without it every product is unknown."""
     store = MemoryExchange()
     service = PrescriptionService(
         prescriptions=store,
         journal=store,
-        record=fhir.FhirClinicalRecord(),
+        record=record.FhirClinicalRecord(),
         people=store,
         keys=store,
+        parties=store,
+        failures=store,
+        record_store=store,
+        checks=nothing_found(),
+        knowledge=knowledge,
         in_parallel=lambda *calls: tuple(call() for call in calls),
     )
     return Region("7q2k9c4m1xw8z0ab", service, store)
@@ -326,7 +473,7 @@ class Region:
         self, *requests: Mapping[str, Any], at: datetime = AT, caller: Caller = PRACTICE, **options: Any
     ) -> Outcome:
         resources = requests or (medication_request(self.patient),)
-        order = fhir.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*resources))))
+        order = orders.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*resources))))
         return self.service.create(request(caller, "$create", at=at, **options), order)
 
     def activate(self, id: str, *, at: datetime = AT, caller: Caller = PRACTICE, **options: Any) -> Outcome:
@@ -349,9 +496,10 @@ class Region:
         caller: Caller = PHARMACY_A,
         at: datetime = AT,
         recover: bool = False,
+        override_routing: bool = False,
         **options: Any,
     ) -> Outcome:
-        terms = ClaimTerms(code=code, recover=recover)
+        terms = ClaimTerms(code=code, recover=recover, override_routing=override_routing)
         return self.service.accept(request(caller, "$accept", at=at, **options), Target.of(id, lines), terms)
 
     def dispense(
@@ -383,6 +531,57 @@ class Region:
         target = Target.of(id, lines)
         return self.service.reject(request(caller, "$reject", at=at, **options), target, secret or "", None)
 
+    def extend(
+        self,
+        id: str,
+        secret: str | None,
+        progress: str = "preparing",
+        *lines: int,
+        caller: Caller = PHARMACY_A,
+        at: datetime = AT,
+        **options: Any,
+    ) -> Outcome:
+        target = Target.of(id, lines)
+        return self.service.extend_lease(
+            request(caller, "$extend-lease", at=at, **options), target, secret or "", progress
+        )
+
+    def decline(
+        self,
+        id: str,
+        secret: str | None,
+        reason: str = "out-of-stock",
+        *lines: int,
+        closes: bool = False,
+        caller: Caller = PHARMACY_A,
+        at: datetime = AT,
+        **options: Any,
+    ) -> Outcome:
+        refusal = Refusal(secret=secret or "", reason=reason, closes=closes)
+        return self.service.decline(request(caller, "$decline", at=at, **options), Target.of(id, lines), refusal)
+
+    def withdraw(self, dispense_id: str, *, caller: Caller = PHARMACY_A, at: datetime = AT, **options: Any) -> Outcome:
+        asked = request(caller, "$withdraw", at=at, **options)
+        return self.service.withdraw(asked, dispense_id, "wrong-quantity")
+
+    def route(
+        self,
+        id: str,
+        pharmacy: str | None = None,
+        *,
+        coordinator: str | None = None,
+        shows_holder: bool | None = None,
+        caller: Caller = PATIENT,
+        at: datetime = AT,
+        **options: Any,
+    ) -> Outcome:
+        route = Route(pharmacy=pharmacy, coordinator=coordinator, shows_holder=shows_holder)
+        return self.service.route(request(caller, "$route", at=at, **options), Target.of(id), route)
+
+    def last_supply(self, id: str, line: int = 1) -> str:
+        """The id of the MedicationDispense of the newest entry of a line's ledger."""
+        return self.stored(id).entries_of(line)[-1].dispense_id
+
     def cancel(
         self,
         id: str,
@@ -411,7 +610,7 @@ def supply_of(
         "resourceType": "Parameters",
         "parameter": [{"name": "secret", "valueString": secret}, {"name": "dispense", "resource": dispense}],
     }
-    return fhir.parse_supply(Called(resource=fhir_json.loads(fhir_json.dumps(parameters))))[1]
+    return supplies.parse_supply(Called(resource=fhir_json.loads(fhir_json.dumps(parameters))))[1]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ enough, of the partitions that the transaction names; and no action of ours reac
 that items and attributes are told apart. The stream is not copied: whoever follows it goes on doing so after a
 transaction that failed, and finds nothing of it. And before a query it sorts the whole table: the partition that is
 asked for is enough.
+
+Nor do calls for items go through HTTP, as which moto takes them apart and puts its answers together again: they are
+answered at botocore's `before-call`, after it has checked and serialised the request, and after everybody else who
+listens there. What moto refuses is asked again the long way: refusals are those of moto and botocore to the letter.
 """
 
 from __future__ import annotations
@@ -13,11 +17,18 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+from botocore.handlers import BUILTIN_HANDLERS
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import botocore_stubber
+from moto.core.parse import JSONParser
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
 from moto.dynamodb.models.table import Table
+from moto.dynamodb.responses import DynamoHandler
 
 _transact: Callable[[DynamoDBBackend, list[dict[str, Any]]], None] = DynamoDBBackend.transact_write_items
 # The actions of the transaction under way, and the copies made for it, by name of the table.
@@ -77,8 +88,42 @@ def _queried(table: Table, hash_key: DynamoType | None, *arguments: Any, **optio
     return _query(partition, hash_key, *arguments, **options)
 
 
+_OF_ITEMS: Final = {
+    "BatchGetItem": DynamoHandler.batch_get_item,
+    "BatchWriteItem": DynamoHandler.batch_write_item,
+    "DeleteItem": DynamoHandler.delete_item,
+    "GetItem": DynamoHandler.get_item,
+    "PutItem": DynamoHandler.put_item,
+    "Query": DynamoHandler.query,
+    "Scan": DynamoHandler.scan,
+    "TransactWriteItems": DynamoHandler.transact_write_items,
+    "UpdateItem": DynamoHandler.update_item,
+}
+
+
+def _answered(model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
+    """botocore's hook: the answer as it would parse it, or nothing, and it sends the request."""
+    if model.service_model.service_name != "dynamodb" or model.name not in _OF_ITEMS or not botocore_stubber.enabled:
+        return None
+    if not str(urlsplit(params["url"]).hostname).endswith(".amazonaws.com"):
+        return None
+    handler = DynamoHandler()
+    handler.current_account = DEFAULT_ACCOUNT_ID
+    handler.region = context["client_region"]
+    handler.body = handler.params = JSONParser(model).parse(params)
+    try:
+        told: Any = _OF_ITEMS[model.name](handler).result
+    except Exception:  # noqa: BLE001 - raised again by the long way
+        return None
+    known = {name: told[name] for name in model.output_shape.members if told.get(name) is not None}
+    metadata = {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}
+    return SimpleNamespace(status_code=200), {**known, "ResponseMetadata": metadata}
+
+
 def quicken() -> None:
     """For every moto of this process, once and for all: every table of ours has a sort key."""
     Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
     Table.query = _queried  # type: ignore[assignment,method-assign]
     DynamoDBBackend.transact_write_items = _transacted  # type: ignore[assignment]
+    if ("before-call", _answered) not in BUILTIN_HANDLERS:
+        BUILTIN_HANDLERS.append(("before-call", _answered))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +21,7 @@ from passerelle.access import Scopes
 from passerelle.authorization.model import Client
 from passerelle.aws.tables import TABLES
 from passerelle.directory.model import Role
+from tests.medicines import small_artefact
 from tests.quick_moto import quicken
 
 ROOT = "https://exchange.example"
@@ -29,10 +30,12 @@ FHIR_URL = f"{ROOT}/fhir"
 
 
 @contextmanager
-def services() -> Iterator[None]:
-    """Tables, token key and index secret on moto, and `wiring` made for them."""
+def services(emulator: str = "") -> Iterator[None]:
+    """Tables, token key and index secret on moto, or on the emulator with this URL, and `wiring` made for them."""
     quicken()
-    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+    with mock_aws() if not emulator else nullcontext(), pytest.MonkeyPatch.context() as patch:
+        if emulator:
+            patch.setenv("AWS_ENDPOINT_URL", emulator)
         dynamodb = boto3.client("dynamodb")
         for table in TABLES:
             patch.setenv(table.variable, table.name)
@@ -60,6 +63,9 @@ def services() -> Iterator[None]:
         patch.setenv("OPENID_PROVIDERS", "[]")
         patch.setenv("HOME_COMMUNITY_ID", "urn:oid:2.999.1000")
         patch.setenv("LEDGER_SHARDS", "4")
+        patch.setenv("KNOWLEDGE_BASE", str(small_artefact()))
+        patch.setenv("CDS_SERVICE_URL", "")
+        patch.setenv("CDS_SERVICE_SECRET", "")
         for name in ("ANCHORS_BUCKET", "ANCHOR_KEY_ID", "SEALS_QUEUE_URL"):
             patch.setenv(name, "none")
         for name in ("DOCUMENTS_BUCKET", "EVENT_BUS", "DELIVERIES_QUEUE_URL"):

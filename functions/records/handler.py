@@ -13,12 +13,13 @@ from passerelle.api.interactions import ALL, CLINICAL_TYPES, serve
 from passerelle.api.messages import serve_messages
 from passerelle.api.operations import serve_validate
 from passerelle.api.patients import serve_patients
+from passerelle.api.prescriptions import serve_tasks
 
 handler = FhirApp("records", provide=wiring.records)
 entries = FhirApp("records", provide=wiring.records)  # what an entry of a bundle can ask for
 
 for kind in CLINICAL_TYPES.split():
-    for app in (handler, entries):
+    for app in (entries,) if kind == "MedicationDispense" else (handler, entries):  # that one goes with prescriptions
         if kind == "CareTeam":
             serve_care_teams(app)
         elif kind == "Consent":
@@ -26,8 +27,7 @@ for kind in CLINICAL_TYPES.split():
         else:
             serve(app, kind, ALL)
         serve_validate(app, kind)
-serve(entries, "Task", ALL)
-serve_validate(entries, "Task")
+serve_tasks(entries)
 serve_directory(entries)
 serve_patients(entries)
 serve_documents(entries)

@@ -13,20 +13,30 @@ import pytest
 
 from passerelle.errors import Invalid
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir import prescription as fhir
+from passerelle.fhir.prescriptions import calls, orders, record, supplies, tasks
 from passerelle.fhir.validation import validate
-from passerelle.prescriptions.model import Line, Order, OrderLine, Prescription, View
+from passerelle.prescriptions.model import LedgerEntry, Line, Order, OrderLine, Prescription, View
 from passerelle.prescriptions.numbers import digest
 from passerelle.prescriptions.quantities import units_per_day
 from passerelle.prescriptions.transitions import STATES
-from tests.prescribing import GROUP, Called, bundle, code_of, example, medication_request, provenance, refused
+from tests.prescribing import (
+    GROUP,
+    PHARMACY_A,
+    Called,
+    bundle,
+    code_of,
+    example,
+    medication_request,
+    provenance,
+    refused,
+)
 
 PATIENT = "7q2k9c4m1xw8z0ab"
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
 def parsed(*requests: dict[str, Any]) -> Order:
-    return fhir.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*requests))))
+    return orders.parse_order(fhir_json.loads(fhir_json.dumps(bundle(*requests))))
 
 
 def line_of(**changes: Any) -> OrderLine:
@@ -52,41 +62,8 @@ def test_an_order_is_read() -> None:
 
 def test_parameters_hold_an_order_too() -> None:
     parts = [{"name": "line", "resource": medication_request(PATIENT)} for _ in range(20)]
-    order = fhir.parse_order(fhir_json.loads(fhir_json.dumps({"resourceType": "Parameters", "parameter": parts})))
+    order = orders.parse_order(fhir_json.loads(fhir_json.dumps({"resourceType": "Parameters", "parameter": parts})))
     assert len(order.lines) == 20
-
-
-@pytest.mark.parametrize(
-    ("dosages", "per_day"),
-    [
-        ([dosage({"frequency": 3, "period": 1, "periodUnit": "d"})], Fraction(3)),
-        ([dosage({"frequency": 1, "period": 8, "periodUnit": "h"})], Fraction(3)),
-        ([dosage({"frequency": 1, "period": 2, "periodUnit": "d"})], Fraction(1, 2)),
-        ([dosage({"frequency": 2, "period": 1, "periodUnit": "wk"})], Fraction(2, 7)),
-        ([dosage({"when": ["MORN", "EVE"]})], Fraction(2)),
-        ([dosage({"timeOfDay": ["08:00:00", "14:00:00", "20:00:00"]}, Decimal("0.333333"))], Fraction(1)),
-        ([dosage({"frequency": 1, "frequencyMax": 4, "period": 1, "periodUnit": "d"})], Fraction(4)),
-        ([dosage({"when": ["MORN"]}), dosage({"when": ["EVE"]}, 2)], Fraction(3)),
-        ([dosage({"when": ["MORN"], "boundsDuration": {"value": 7, "unit": "d"}})], Fraction(1)),
-        # what does not say how much a day
-        ([dosage({"frequency": 1, "period": 0, "periodUnit": "d"})], Fraction(0)),
-        ([dosage(None)], Fraction(0)),
-        ([dosage({"frequency": 1, "period": 1, "periodUnit": "mo"})], Fraction(0)),
-        ([dosage({"frequency": 1, "period": 1, "periodUnit": "d", "dayOfWeek": ["mon"]})], Fraction(0)),
-        ([dosage({"when": ["MORN"]}, sequence=1), dosage({"when": ["MORN"]}, 2, sequence=2)], Fraction(0)),
-        ([dosage({"when": ["MORN"]}), dosage(None)], Fraction(0)),
-        ([dosage({"when": ["MORN"]}, asNeededBoolean=True)], Fraction(0)),
-    ],
-)
-def test_what_a_dosage_adds_up_to(dosages: list[dict[str, Any]], per_day: Fraction) -> None:
-    assert units_per_day(line_of(dosageInstruction=dosages).doses) == per_day
-
-
-def test_as_needed_has_its_maximum() -> None:
-    limit = {"numerator": {"value": 4, "unit": "comprimé"}, "denominator": {"value": 24, "unit": "h"}}
-    line = line_of(dosageInstruction=[dosage(None, asNeededBoolean=True, maxDosePerPeriod=limit)])
-    assert line.doses == ()
-    assert line.max_per_day == Fraction(4)
 
 
 @pytest.mark.parametrize(
@@ -168,15 +145,15 @@ def test_a_signature_that_is_none(changes: dict[str, Any]) -> None:
     resource = provenance("{}")
     merged = {**resource["signature"][0], **changes}
     resource["signature"] = [{name: value for name, value in merged.items() if value is not None}]
-    error = refused(fhir.parse_signature, Called(resource=resource))
+    error = refused(calls.parse_signature, Called(resource=resource))
     assert (error.status, code_of(error)) == (400, "RX-INVALID")
 
 
 def test_the_signing_day_is_that_of_paris() -> None:
     late = provenance("{}", at=datetime(2026, 3, 2, 23, 30, tzinfo=UTC))
-    assert fhir.parse_signature(Called(resource=late))[1].signed_on == date(2026, 3, 3)
+    assert calls.parse_signature(Called(resource=late))[1].signed_on == date(2026, 3, 3)
     wrapped = {"resourceType": "Parameters", "parameter": [{"name": "provenance", "resource": late}]}
-    assert fhir.parse_signature(Called(resource=wrapped)) == fhir.parse_signature(Called(resource=late))
+    assert calls.parse_signature(Called(resource=wrapped)) == calls.parse_signature(Called(resource=late))
 
 
 @pytest.mark.parametrize("units", [Decimal("0.1234567"), Decimal("1E-7")])
@@ -184,7 +161,7 @@ def test_more_than_six_decimals_are_refused(units: Decimal) -> None:
     dispense = {**example("medication-dispense.json"), "quantity": {"value": units, "unit": "comprimé"}}
     parts = [{"name": "secret", "valueString": "x"}, {"name": "dispense", "resource": dispense}]
     with pytest.raises(Invalid):
-        fhir.parse_supply(Called(resource={"resourceType": "Parameters", "parameter": parts}))
+        supplies.parse_supply(Called(resource={"resourceType": "Parameters", "parameter": parts}))
 
 
 LINE = Line(
@@ -217,9 +194,25 @@ LINE = Line(
 )
 
 
+LEDGER = tuple(
+    LedgerEntry(
+        line=1,
+        number=number,
+        fill_no=1,
+        quantity=quantity,
+        on=AT.date(),
+        at=AT.isoformat(),
+        organisation=PHARMACY_A.organisation,
+        dispense_id=id,
+        kind=kind,
+    )
+    for number, (kind, id, quantity) in enumerate((("supply", "supply", 42_500_000), ("lapse", "", 3_000_000)), 1)
+)
+
+
 def shown(states: str, line: int | None = None) -> Any:
     lines = tuple(replace(LINE, number=number, state=state) for number, state in enumerate(states, 1))
-    task = fhir.render_view(View(prescription=Prescription(group=GROUP, lines=lines), line=line))
+    task = tasks.render_view(View(prescription=Prescription(group=GROUP, lines=lines, ledger=LEDGER), line=line))
     return json.loads(fhir_json.dumps(task))
 
 
@@ -239,7 +232,7 @@ def test_a_claimed_line_shows_claim_and_ledger() -> None:
     }
     assert extensions == {
         "rx-claim": {"fence": 1, "leaseUntil": "2026-03-02T11:30:00.000Z"},
-        "rx-ledger": {"authorised": 90, "dispensed": 45.5, "remaining": 44.5, "fillNo": 1},
+        "rx-ledger": {"authorised": 90, "dispensed": 42.5, "remaining": 44.5, "fillNo": 1, "lapsed": 3},
     }
 
 
@@ -271,7 +264,7 @@ def test_the_medication_request_follows_its_line(state: str) -> None:
     for is_supplied in (False, True):
         line = replace(LINE, state=state, remaining_total=LINE.total - (1 if is_supplied else 0))
         line = replace(line, request_version=2, cancel_reason="death" if state in "QK" else None)
-        change = fhir.FhirClinicalRecord().request_version(GROUP, line, AT)
+        change = record.FhirClinicalRecord().request_version(GROUP, line, AT)
         stored = json.loads(change.body)  # type: ignore[attr-defined]
         validate(stored, expected_type="MedicationRequest")
         expected = STATES[state].request_status.split(" ")[0].rstrip(";")
@@ -288,9 +281,9 @@ def test_what_is_not_signed_is_not_kept() -> None:
 def test_what_is_signed_is_what_comes_in_force() -> None:
     dose = [dosage({"when": ["MORN"]}, Decimal("0.333333"))]
     line = replace(LINE, state="D", request=line_of(dosageInstruction=dose).request, request_version=1)
-    signed = fhir.FhirClinicalRecord().signed_line(GROUP, line)
+    signed = record.FhirClinicalRecord().signed_line(GROUP, line)
     assert signed["dosageInstruction"][0]["doseAndRate"][0]["doseQuantity"]["value"] == 0.333333
-    change = fhir.FhirClinicalRecord().request_version(GROUP, replace(line, state="R"), AT)
+    change = record.FhirClinicalRecord().request_version(GROUP, replace(line, state="R"), AT)
     stored = json.loads(change.body)  # type: ignore[attr-defined]
     assert stored.pop("meta")["versionId"] == "1"
     assert stored == signed

@@ -18,13 +18,14 @@ from infra.functions import FUNCTIONS, Http
 from infra.gateway_responses import GATEWAY_RESPONSES
 from infra.metadata import json_template, xml_template
 from infra.routes import endpoints, fhir_routes
-from infra.settings import OpenIdProvider
+from infra.settings import CdsService, OpenIdProvider
 from passerelle.fhir import xml as fhir_xml
 from passerelle.fhir.capability import capability_statement
 
 PUBLIC = {
     ("GET", "/fhir/metadata"),
     ("GET", "/fhir/.well-known/smart-configuration"),
+    ("GET", "/fhir/r/{number}"),
     ("GET", "/links/{token}"),
     ("GET", "/log/anchors/latest"),
     ("GET", "/log/anchors/{epoch}"),
@@ -49,6 +50,10 @@ PROVIDER = OpenIdProvider(
     client_id="passerelle",
     acr="eidas1",
     secret="arn:aws:secretsmanager:eu-west-3:123456789012:secret:psc-AbCdEf",
+)
+LICENSED = CdsService(
+    url="https://base.example/cds-services/order-sign",
+    secret="arn:aws:secretsmanager:eu-west-3:123456789012:secret:cds-AbCdEf",
 )
 # What the client gets for each failure that API Gateway can meet here (contract GEN-13, GEN-16).
 EXPECTED = {
@@ -302,7 +307,8 @@ def test_with_a_trust_store_clients_connect_with_a_certificate_or_not_at_all(tmp
     certificate = "arn:aws:acm:eu-west-3:123456789012:certificate/x"
     domain = Domain(name="fhir.example.org", certificate_arn=certificate, trust_store=trust)
     app = new_app(bundling=False, outdir=tmp_path)
-    stack = add_stack(app, replace(PROD, domain=domain, token_keys=(2, 1), openid_providers=(PROVIDER,)))
+    settings = replace(PROD, domain=domain, token_keys=(2, 1), openid_providers=(PROVIDER,), cds_service=LICENSED)
+    stack = add_stack(app, settings)
     app.synth()
     resources = json.loads((tmp_path / stack.template_file).read_text())["Resources"].values()
     (name,) = (each["Properties"] for each in resources if each["Type"] == "AWS::ApiGateway::DomainName")
@@ -324,6 +330,9 @@ def test_with_a_trust_store_clients_connect_with_a_certificate_or_not_at_all(tmp
     ]
     proved = [role for role, secrets in readers if PROVIDER.secret in secrets]
     assert [role.startswith("LoginRole") for role in proved] == [True]
+    # And what proves it to a licensed base of medicines, for the function that asks it.
+    asking = [role for role, secrets in readers if LICENSED.secret in secrets]
+    assert [role.startswith("PrescriptionsRole") for role in asking] == [True]
     # While one key of access tokens replaces another, functions know both, the new one first.
     (keys,) = {
         json.dumps(each["Properties"]["Environment"]["Variables"]["TOKEN_KEY_IDS"])

@@ -44,7 +44,7 @@ def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -
 
 
 def test_every_batch_fails_record_by_record(stage: Any) -> None:
-    started = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "catalogue", "seal", "erase"}
+    started = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "catalogue", "seal", "erase", "remind"}
     assert sources(stage).keys() == started
     for name, mapping in sources(stage).items():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name

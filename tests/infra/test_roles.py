@@ -94,7 +94,7 @@ def test_every_row_is_deployed_with_its_handler_on_the_newest_runtime(stage: Any
         assert function["Handler"] == "handler.handler"
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
         assert (function["MemorySize"], function["Timeout"]) == (spec.memory_mb, spec.timeout_seconds)
-        assert len(function["Layers"]) == 2
+        assert len(function["Layers"]) == 3
 
 
 def test_all_functions_have_the_same_environment(stage: Any) -> None:

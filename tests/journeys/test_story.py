@@ -18,6 +18,7 @@ import pytest
 from infra.functions import FUNCTIONS
 from local import samples
 from local.region import IDNST, PARTICIPANTS, ins_of, people
+from local.samples import CLARITHROMYCIN, COLCHICINE
 from local.scanner import EICAR
 from local.story import Step
 from passerelle import wiring
@@ -58,6 +59,8 @@ UNSEEN: Mapping[str, set[tuple[str, str]]] = {
     "quarantine": _MEETS | _READS_LARGE,
     # People log in at a provider (tests/functions/test_login.py).
     "login": _all_of("login"),
+    # The clock starts it (tests/functions/test_reminders.py).
+    "remind": _all_of("remind"),
     # Nobody is erased in the story (tests/journeys/test_erasure.py).
     "erase": _all_of("erase"),
 }
@@ -458,7 +461,7 @@ def _patient_feed(exchange: Exchange) -> None:
 def test_the_story_is_told(played: tuple[Exchange, Calls, list[Step], str]) -> None:
     _, _, steps, _ = played
     assert len(steps) >= 30
-    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 13)}
+    assert {step.chapter.partition(".")[0] for step in steps} == {str(number) for number in range(1, 14)}
 
 
 @pytest.mark.parametrize("spec", FUNCTIONS, ids=lambda spec: spec.name)
@@ -484,8 +487,11 @@ def test_no_personal_data_in_logs_and_events(played: tuple[Exchange, Calls, list
         patient["name"][0]["family"],
         patient["name"][0]["given"][0],
         patient["birthDate"],
-        "paracétamol",
-        "60234100",
+        "colchicine",
+        "clarithromycin",
+        "arrêtée",
+        COLCHICINE,
+        CLARITHROMYCIN,
         "718-7",
         "ClinicalDocument",
         "Antoine",

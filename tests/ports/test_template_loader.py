@@ -106,6 +106,7 @@ def test_functions_routes_and_sources_are_read(stack: Stack, template: dict[str,
         "catalogue",
         "seal",
         "erase",
+        "remind",
     }
     metadata = stack.api.find("GET", "/fhir/metadata")
     assert metadata is not None

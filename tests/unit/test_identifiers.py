@@ -10,6 +10,7 @@ import pytest
 from passerelle.identifiers import (
     PATIENT_KEY,
     Blinder,
+    is_made_here,
     new_patient_key,
     new_resource_id,
     new_ulid,
@@ -50,3 +51,10 @@ def test_blinded_values_depend_on_key_and_namespace() -> None:
     assert len({one.blind("identifier", "x"), one.blind("name", "x"), other.blind("identifier", "x")}) == 3
     with pytest.raises(ValueError, match="32 bytes"):
         Blinder(b"short")
+
+
+def test_ids_made_from_ids_of_ours_are_ours() -> None:
+    made = new_resource_id(new_patient_key(), AT)
+    assert all(map(is_made_here, (made, f"{made}-01", f"{made}-r01", new_ulid(AT))))
+    for chosen in ("x", f"x{made}", f"{made}x", f"{new_ulid(AT)}-01", "3f1c9a52-7d0e-4a8b-9c61-2b5e8d4f7a90"):
+        assert not is_made_here(chosen)

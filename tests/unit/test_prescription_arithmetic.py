@@ -1,7 +1,6 @@
 """Numbers, quantities and dates of prescriptions against the contract's vectors (`vectors.json`).
 
-Vectors of tier T2 belong to rules that are not built, but for FR-V1, which is applied to every line. Those of
-the ledger run in `test_prescription_service.py`.
+Those of the ledger run in `test_prescription_service.py`, those of the French rules in `test_prescription_rules.py`.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from passerelle.prescriptions.quantities import (
     next_allowed,
     units_per_day,
 )
-from passerelle.prescriptions.validity import expires_on, paris_day
+from passerelle.prescriptions.validity import paris_day
 from tests.prescribing import EXAMPLES
 
 VECTORS = json.loads((EXAMPLES / "vectors.json").read_text("utf-8"))["vectors"]
-NOT_BUILT = {"FR-V2", "FR-V3", "FR-V4", "FR-V5", "FR-V6", "FR-S1", "FR-S2", "FR-S3", "FR-S4"}  # tier T2
+OF_LAW = {"FR-V1", "FR-V2", "FR-V3", "FR-V4", "FR-V5", "FR-V6", "FR-S1", "FR-S2", "FR-S3", "FR-S4"}
 
 
 def of(rule: str) -> pytest.MarkDecorator:
@@ -51,11 +50,10 @@ def of(rule: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", chosen, ids=[each["id"] for each in chosen])
 
 
-def test_every_vector_has_a_test_or_a_reason() -> None:
+def test_every_vector_has_a_test() -> None:
     tested = {"QA-SNAP", "QA-PRECISION", "QA-FILL", "QA-TOTAL", "QA-NEXT", "QA-LEDGER", "ID-CHECK"}
-    tested |= {"TZ", "TZ-DAYS", "FR-V1"}
-    assert {each["rule"] for each in VECTORS} == tested | NOT_BUILT
-    assert all(each["tier"] == "T2" for each in VECTORS if each["rule"] in NOT_BUILT)
+    tested |= {"TZ", "TZ-DAYS"}
+    assert {each["rule"] for each in VECTORS} == tested | OF_LAW
 
 
 @of("QA-SNAP")
@@ -144,23 +142,6 @@ def test_days_are_calendar_days(vector: dict[str, Any]) -> None:
     after = vector["input"]["plusDays"]
     handed_over = [(day, after * MILLIONTHS)]
     assert covered_until(handed_over, Fraction(1)).isoformat() == vector["expected"]["date"]
-
-
-@of("FR-V1")
-def test_every_line_has_the_limit_of_listed_medicines(vector: dict[str, Any]) -> None:
-    given, expected = vector["input"], vector["expected"]
-    authored_on, presented_on = (date.fromisoformat(given[name]) for name in ("authoredOn", "presentedOn"))
-    limit = expires_on(authored_on, valid_until=None, is_supplied=not given["firstSupply"])
-    assert (presented_on < limit) is expected["allowed"]
-    if "firstRefusedDay" in expected:
-        assert limit.isoformat() == expected["firstRefusedDay"]
-
-
-def test_a_stated_end_shortens_the_first_supply_only() -> None:
-    day = date(2026, 3, 2)
-    assert expires_on(day, valid_until=date(2026, 3, 31), is_supplied=False) == date(2026, 4, 1)
-    assert expires_on(day, valid_until=date(2026, 12, 31), is_supplied=False) == date(2026, 6, 2)
-    assert expires_on(day, valid_until=date(2026, 3, 31), is_supplied=True) == date(2027, 3, 2)
 
 
 def test_new_numbers_are_well_formed_and_differ() -> None:

@@ -14,13 +14,11 @@ from passerelle.prescriptions.errors import CATALOGUE, rx
 from passerelle.prescriptions.guards import GUARDS, Situation
 from passerelle.prescriptions.model import ClaimRecord, HistoryEvent, Line, Prescription
 from passerelle.prescriptions.numbers import digest
-from passerelle.prescriptions.service import SERVED
 from passerelle.prescriptions.transitions import STATES, Transitions
 from tests.prescribing import GROUP, LINE
 
 STATUSES = {code: entry.statuses[0] for code, entry in CATALOGUE.items()}
 TABLE = Transitions(statuses=STATUSES)
-SERVED_ROWS = [row for row in TABLE.rows if set(row.operations) & set(SERVED)]
 NOW = 1_772_443_800_000
 TODAY = date(2026, 3, 2)
 
@@ -32,9 +30,9 @@ def situation(line: Line, claims: tuple[ClaimRecord, ...] = (), **facts: Any) ->
 
 
 def test_every_guard_of_a_served_operation_is_known() -> None:
-    asked = {name for row in SERVED_ROWS for name in (*row.given, *row.requires)}
-    asked |= {guard for row in SERVED_ROWS for cells in row.cells.values() for cell in cells for guard in cell.guards}
-    assert {name for name in asked if TABLE.guards[name].tier == "T1"} <= GUARDS.keys()
+    asked = {name for row in TABLE.rows for name in (*row.given, *row.requires)}
+    asked |= {guard for row in TABLE.rows for cells in row.cells.values() for cell in cells for guard in cell.guards}
+    assert asked == TABLE.guards.keys() == GUARDS.keys()
 
 
 def test_every_code_of_the_table_is_in_the_catalogue() -> None:
@@ -120,16 +118,11 @@ def test_checks_come_in_the_order_of_the_contract() -> None:
     assert TABLE.decide("$dispense", "O", waiting.holds, is_current=False).error == "RX-NOT-CLAIMED"
 
 
-def test_guards_of_tiers_that_are_not_built_are_not_asked() -> None:
-    asked: list[str] = []
-
-    def holds(name: str) -> bool:
-        asked.append(name)
-        return True
-
-    assert TABLE.decide("$activate", "D", holds).next == "R"
-    assert "narcotics-gate" in asked
-    assert not {name for name in asked if TABLE.guards[name].tier != "T1"}
+def test_what_the_state_refuses_is_not_refused_for_a_rule_of_the_same_step() -> None:
+    """409 and 422 of required guards come after the state."""
+    unheld = dict.fromkeys(GUARDS, True) | {"below-lease-cap": False, "caller-claim-stale": False}
+    assert TABLE.decide("$extend-lease", "R", unheld.__getitem__).error == "RX-NOT-CLAIMED"
+    assert TABLE.decide("$extend-lease", "C", unheld.__getitem__).error == "RX-STATE"
 
 
 def test_a_signature_is_checked_only_when_nothing_before_refuses() -> None:
@@ -142,7 +135,7 @@ def test_a_signature_is_checked_only_when_nothing_before_refuses() -> None:
     assert TABLE.decide("$activate", "R", situation(LINE, has_valid_signature=fail).holds).error == "RX-ROLE"
 
 
-@pytest.mark.parametrize("row", SERVED_ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", TABLE.rows, ids=lambda row: row.id)
 def test_every_state_has_a_cell(row: Any) -> None:
     assert row.cells.keys() == STATES.keys()
 
@@ -157,8 +150,11 @@ def test_a_chain_shows_any_change() -> None:
             operation="$accept",
             at="2026-03-02T09:00:00+00:00",
             organisation="1990000052",
+            professional="810000000052",
             role="pharmacy",
             moves=("1:R>C",),
+            bound={"content": "00"},
+            salt="00",
             previous=head,
             hash="",
         )
@@ -170,6 +166,8 @@ def test_a_chain_shows_any_change() -> None:
     assert not history.is_unbroken(events[:2], head)
     assert not history.is_unbroken(events[1:], head)
     assert not history.is_unbroken([events[1], events[0], events[2]], head)
-    for place, changed in itertools.product(range(3), ({"moves": ("1:R>K",)}, {"organisation": "x"}, {"at": "y"})):
-        forged = [replace(each, **changed) if n == place else each for n, each in enumerate(events)]  # type: ignore[arg-type]
+    changes: list[dict[str, Any]] = [{"moves": ("1:R>K",)}, {"organisation": "x"}, {"at": "y"}, {"professional": None}]
+    changes += [{"bound": {}}, {"salt": "01"}]
+    for place, changed in itertools.product(range(3), changes):
+        forged = [replace(each, **changed) if n == place else each for n, each in enumerate(events)]
         assert not history.is_unbroken(forged, head)

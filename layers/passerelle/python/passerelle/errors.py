@@ -48,10 +48,14 @@ class Issue:
 
 
 class PasserelleError(Exception):
-    """Base of every expected failure; carries one issue or several, of one severity."""
+    """Base of every expected failure; carries one issue or several, of one severity.
+
+    `about` names the resources that were asked for, for the audit record of the refusal and nobody else.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
+    about: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class EventName(StrEnum):
     DOCUMENT_QUARANTINED = "document-quarantined"  # malware was found in its content
     RECORD_CHANGED = "record-changed"
     PRESCRIPTION_CHANGED = "prescription-changed"
+    REMINDER_DUE = "reminder-due"  # a CommunicationRequest of the exchange: its recipient is to be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

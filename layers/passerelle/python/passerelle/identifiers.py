@@ -34,6 +34,12 @@ def new_ulid(at: datetime) -> str:
     return _encode((at - _EPOCH) // _MILLISECOND << 80 | secrets.randbits(80), 26)
 
 
+def named_ulid(at: datetime, name: str) -> str:
+    """The one ulid of this millisecond that stands for a name: the same each time."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return _encode((at - _EPOCH) // _MILLISECOND << 80 | int.from_bytes(digest[:10], "big"), 26)
+
+
 def first_ulid(at: datetime) -> str:
     """The ulid that no ulid of this millisecond sorts before."""
     return _encode((at - _EPOCH) // _MILLISECOND << 80, 26)
@@ -49,6 +55,15 @@ def time_of(ulid: str) -> datetime:
 
 def new_resource_id(patient: str | None, at: datetime) -> str:
     return f"{patient}-{new_ulid(at)}" if patient else new_ulid(at)
+
+
+def is_made_here(resource_id: str) -> bool:
+    """Whether an id is one of this exchange, or made from one of a patient's (`<id>-01`): no client chooses it."""
+    whole = _RESOURCE_ID.match(resource_id)
+    if whole is None:
+        return False
+    rest = resource_id[whole.end() :]
+    return not rest or (whole["patient"] is not None and rest.startswith("-"))
 
 
 def split_resource_id(resource_id: str) -> tuple[str | None, str] | None:

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from botocore.config import Config
 
 from passerelle.aws import tables
 from passerelle.aws.audit import DynamoAuditIndex, DynamoAuditTrail
-from passerelle.aws.dynamodb import DynamoDb, in_parallel
+from passerelle.aws.dynamodb import DynamoDb, aws_errors, in_parallel
 from passerelle.aws.journal import DynamoJournal, TableNames
 from passerelle.aws.session import new_session
 from passerelle.identifiers import Blinder
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from passerelle.ledger.model import Entry as LedgerEntry
     from passerelle.ledger.proofs import Prover, Publisher
     from passerelle.ledger.service import Appender, Sealer
+    from passerelle.medicines.ports import KnowledgeBase
     from passerelle.notifications.delivery import Deliverer
     from passerelle.notifications.dispatch import Dispatcher
     from passerelle.notifications.ports import NotificationPorts
@@ -84,7 +87,9 @@ if TYPE_CHECKING:
     from passerelle.patients.service import PatientService
     from passerelle.patients.status import RecordStatusService
     from passerelle.patients.stewardship import StewardService
+    from passerelle.prescriptions.checking import Checks
     from passerelle.prescriptions.service import PrescriptionService
+    from passerelle.prescriptions.sweeping import Sweeping
     from passerelle.records.cursors import Cursors
     from passerelle.records.effects import Effect
     from passerelle.records.gate import Gate
@@ -96,6 +101,7 @@ if TYPE_CHECKING:
 _CLIENT = Config(
     max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=2, read_timeout=8
 )
+_CDS_SECONDS = 3.0  # to connect to a licensed base, and as many for its answer: somebody waits at a counter
 
 
 def now() -> datetime:
@@ -125,6 +131,9 @@ class Environment:
     anchor_key_id: str
     seals_queue_url: str
     ledger_shards: int
+    knowledge_base: str
+    cds_service_url: str
+    cds_service_secret: str
 
 
 @cache
@@ -150,6 +159,9 @@ def environment() -> Environment:
         anchor_key_id=os.environ["ANCHOR_KEY_ID"],
         seals_queue_url=os.environ["SEALS_QUEUE_URL"],
         ledger_shards=int(os.environ["LEDGER_SHARDS"]),
+        knowledge_base=os.environ["KNOWLEDGE_BASE"],
+        cds_service_url=os.environ["CDS_SERVICE_URL"],
+        cds_service_secret=os.environ["CDS_SERVICE_SECRET"],
     )
 
 
@@ -681,6 +693,10 @@ class RecordsWiring(PatientsWiring):
     publication: Callable[[], PublicationService] = publication
     document_updates: Callable[[], DocumentUpdateService] = document_updates
 
+    @property
+    def prescriptions(self) -> PrescriptionService:
+        return prescription_service()  # few entries ask for them
+
 
 @cache
 def records() -> RecordsWiring:
@@ -1081,8 +1097,54 @@ class BoundKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListedParties:
+    """`prescriptions.ports.Parties`: the organisations of the directory, by their identifier."""
+
+    store: DynamoRecordStore
+
+    def is_known(self, organisation: str) -> bool:
+        return bool(self.store.listed("Organization", ("identifier", organisation), after=None, limit=1).entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrescriptionsWiring(RecordWiring):
     prescriptions: PrescriptionService
+    cursors: Cursors
+
+    @property
+    def audit(self) -> AuditService:
+        return audit_service()  # of one operation
+
+
+@cache
+def knowledge() -> KnowledgeBase:
+    """What is known of medicines: loaded by the first check, not by the start of a function."""
+    from passerelle.medicines.compiled import OnDemand
+
+    compiled = OnDemand(Path(environment().knowledge_base).read_bytes)
+    if not environment().cds_service_url:
+        return compiled
+    from passerelle.api.cds_hooks import HookedKnowledge
+    from passerelle.api.outbound import Outbound
+    from passerelle.medicines.joined import Both
+
+    licensed = HookedKnowledge(
+        Outbound(allow_loopback=allows_loopback(), timeout_seconds=_CDS_SECONDS),
+        url=environment().cds_service_url,
+        issuer=environment().public_url,
+        key=cds_key,
+        now=now,
+        new_id=lambda: str(uuid4()),
+    )
+    return Both(compiled, licensed)
+
+
+@cache
+def cds_key() -> str:
+    """The private JWK that proves the exchange to the licensed base; read once per process."""
+    with aws_errors():
+        secret: str = aws("secretsmanager").get_secret_value(SecretId=environment().cds_service_secret)["SecretString"]
+    return secret
 
 
 @cache
@@ -1093,20 +1155,60 @@ def prescription_store() -> DynamoPrescriptions:
 
 
 @cache
-def prescriptions() -> PrescriptionsWiring:
+def clinical_checks() -> Checks:
+    from passerelle.fhir.prescriptions.issues import FhirIssues
+    from passerelle.fhir.prescriptions.treatments import RecordCircumstances
+    from passerelle.prescriptions.checking import Checks
+
+    return Checks(
+        knowledge=knowledge(),
+        circumstances=RecordCircumstances(store=record_store(), gate=gate(), in_parallel=in_parallel),
+        issues=FhirIssues(),
+        blind=lambda value: blinder().blind("finding", value),
+    )
+
+
+@cache
+def prescription_service() -> PrescriptionService:
     import passerelle.aws.records  # noqa: F401 - registers how versions of the record are stored
-    from passerelle.fhir.prescription import FhirClinicalRecord
+    from passerelle.aws.lockouts import DynamoFailures
+    from passerelle.fhir.prescriptions.record import FhirClinicalRecord
     from passerelle.prescriptions.service import PrescriptionService
 
-    service = PrescriptionService(
+    return PrescriptionService(
         prescriptions=prescription_store(),
         journal=journal(),
         record=FhirClinicalRecord(),
         people=patient_reader(),
         keys=BoundKeys(clients=clients()),
+        parties=ListedParties(store=record_store()),
+        failures=DynamoFailures(dynamodb(), table_names()),
+        record_store=record_store(),
+        checks=clinical_checks(),
+        knowledge=knowledge(),
         in_parallel=in_parallel,
     )
-    return PrescriptionsWiring(**_record(), prescriptions=service)
+
+
+@cache
+def prescriptions() -> PrescriptionsWiring:
+    return PrescriptionsWiring(**_record(), prescriptions=prescription_service(), cursors=cursors())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemindWiring:
+    sweeping: Sweeping
+    now: Callable[[], datetime] = now
+
+
+@cache
+def remind() -> RemindWiring:
+    from passerelle.aws.prescriptions import DynamoWakes
+    from passerelle.fhir.prescriptions.reminders import FhirMessages
+    from passerelle.prescriptions.sweeping import Sweeping
+
+    wakes = DynamoWakes(dynamodb(), table_names())
+    return RemindWiring(sweeping=Sweeping(prescription_service(), wakes=wakes, messages=FhirMessages()))
 
 
 # --- the verifiable log -------------------------------------------------------------------------------------------

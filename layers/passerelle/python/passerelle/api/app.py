@@ -358,7 +358,7 @@ class FhirApp:
             touched, refusal = reply.touched, None
         except PasserelleError as error:
             self._report(error, request.request_id)
-            reply, touched, refusal = _refusal(_explained(error, request)), _addressed(call), error
+            reply, touched, refusal = _refusal(_explained(error, request)), _addressed(call, error.about), error
         except Exception as failure:
             try:
                 self._record(wired, audit_of(request, _addressed(call), refusal=Fault()))
@@ -524,10 +524,11 @@ def _is_known(sent: Mapping[str, str], current: Mapping[str, str]) -> bool:
         return False  # not sent, or no date with a time zone: then the header does not count
 
 
-def _addressed(call: Call) -> Touched:
+def _addressed(call: Call, about: Sequence[str] = ()) -> Touched:
     """The patient that a refused request named by a resource id; nobody checked that it exists."""
-    key = call.path.get("id", "").partition("-")[0]
-    return Touched.of([key] if PATIENT_KEY.fullmatch(key) else [])
+    ids = [call.path.get("id", ""), *(each.rpartition("/")[2] for each in about)]
+    keys = [each.partition("-")[0] for each in ids]
+    return Touched.of([key for key in keys if PATIENT_KEY.fullmatch(key)], about)
 
 
 def external_id_of(event: Mapping[str, Any]) -> str:

@@ -1,8 +1,11 @@
-"""Temporary links over HTTP: `$share`, `$links`, `$revoke` of a document for its readers; `/links/{token}` for anyone.
+"""Links over HTTP: `$share`, `$links`, `$revoke` of a document for its readers; for anyone, what links lead to.
 
 Whoever has the link is somebody outside the network, with a browser and no token of ours. GET shows a page with one
 button, and counts nothing: messengers and mail filters open links by themselves. POST, which only the button sends, is
 one opening. Every refusal is one page (404), the same in every byte, and no page tells anything of the document.
+
+The QR code of a prescription leads to a page of its own, which is the same for every number, and looks nothing up: what
+opens the prescription is in the fragment, which stays in the browser.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from aws_lambda_powertools import Logger
 
 from passerelle.access import Touched
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired, address_of, places
-from passerelle.api.pages import BUSY, INVITATION, PRIVATE, REFUSAL, page_headers
+from passerelle.api.pages import BUSY, INVITATION, PRESCRIPTION, PRIVATE, REFUSAL, page_headers
 from passerelle.api.routes import BASE
 from passerelle.documents.links import LinkOpener, LinkService
 from passerelle.documents.model import Release
@@ -27,6 +30,7 @@ from passerelle.errors import NotFound, Unavailable
 from passerelle.fhir.links import parse_named, parse_terms, render_issued, render_link, render_links
 
 PATH = "/links/{token}"
+PRESCRIPTION_PATH = f"{BASE}/r/{{number}}"
 
 
 class WiredLinks(Wired, Protocol):
@@ -84,11 +88,15 @@ class LinkRoute:
 
 
 class LinkApp:
-    """A Lambda handler of `/links/{token}`. `provide`, a function of `wiring`, gives the services."""
+    """A Lambda handler of what links lead to. `provide`, a function of `wiring`, gives the services."""
 
     def __init__(self, name: str, *, provide: Callable[[], WiredOpener]) -> None:
         self.name = name
-        self.routes = (LinkRoute(method="GET"), LinkRoute(method="POST"))
+        self.routes = (
+            LinkRoute(method="GET"),
+            LinkRoute(method="POST"),
+            LinkRoute(method="GET", gateway_path=PRESCRIPTION_PATH),
+        )
         self._provide = provide
         self._log = Logger(service=f"passerelle-{name}")
         if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
@@ -105,11 +113,13 @@ class LinkApp:
             self._log.error("failed", failure=type(failure).__name__, places=places(failure), request_id=request_id)
             answer = _page(Unavailable.status, BUSY)
         answer["headers"]["X-Request-Id"] = request_id
-        route = f"{event['httpMethod']} {PATH}"
+        route = f"{event['httpMethod']} {PRESCRIPTION_PATH if _is_prescription(event) else PATH}"
         self._log.info("answered", route=route, status=answer["statusCode"], request_id=request_id)
         return answer
 
     def _serve(self, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        if _is_prescription(event):
+            return _page(200, PRESCRIPTION)
         wired = self._provide()
         token, at = event["pathParameters"]["token"], wired.now()
         if event["httpMethod"] == "GET":
@@ -120,6 +130,10 @@ class LinkApp:
             token, at=at, request_id=request_id, base_url=f"{wired.public_url}{BASE}", address=address_of(event)
         )
         return _released(opened.content)
+
+
+def _is_prescription(event: Mapping[str, Any]) -> bool:
+    return str(event["path"]).startswith(PRESCRIPTION_PATH.partition("{")[0])
 
 
 def _page(status: int, page: str, storage_origin: str = "") -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The pages that people see, and the three of who opens a temporary link: in French, without scripts, about nobody.
+"""The pages that people see: those of who opens a temporary link, and that of the code of a prescription.
+
+In French, without scripts, about nobody.
 
 Each is complete in itself: nothing is fetched, nothing is kept, no address is passed on. Its policy lets in the one
 style sheet by its hash (CSP level 3), and lets the form lead to this server, or from it to where large contents are.
@@ -62,6 +64,22 @@ REFUSAL: Final = page(
 BUSY: Final = page(
     "Le service ne répond pas pour le moment",
     """<p>Le document n’a pas été ouvert et le lien n’a pas été utilisé. Réessayez dans une minute.</p>""",
+)
+
+
+PRESCRIPTION: Final = page(
+    "Votre ordonnance",
+    """<p>Ce code est celui d’une ordonnance électronique. Il ne s’ouvre pas ici&nbsp;: présentez-le à une
+pharmacie.</p>
+<ul>
+<li>La pharmacie lit le code imprimé, ou saisit le numéro et le code d’accès.</li>
+<li>Qui a ce code peut présenter l’ordonnance&nbsp;: ne l’envoyez à personne d’autre qu’à votre pharmacie.</li>
+<li>Vous voyez vos ordonnances, et qui les a consultées, dans votre espace de santé.</li>
+</ul>
+<p>Cette page n’a rien recherché&nbsp;: elle est la même pour tout le monde.</p>
+<small lang="en">This code belongs to an electronic prescription. It does not open here: show it to a pharmacy, and
+send it to nobody else. Whoever has the code can present the prescription. This page has looked nothing up, and is the
+same for everybody.</small>""",
 )
 
 

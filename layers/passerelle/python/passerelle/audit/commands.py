@@ -20,7 +20,9 @@ R = TypeVar("R")
 ANSWER_KEPT = timedelta(days=30)
 
 
-def account_of(request: Request, touched: Touched, result: Mapping[str, Any]) -> tuple[Change, ...]:
+def account_of(
+    request: Request, touched: Touched, result: Mapping[str, Any], *, kept: timedelta = ANSWER_KEPT
+) -> tuple[Change, ...]:
     """The audit records of a command, and its kept answer if it came with an Idempotency-Key."""
     records = audit_of(request, touched)
     if request.idempotency_key is None:
@@ -31,7 +33,7 @@ def account_of(request: Request, touched: Touched, result: Mapping[str, Any]) ->
         fingerprint=request.fingerprint,
         result=result,
         touched=touched,
-        expires_at=int((request.at + ANSWER_KEPT).timestamp()),
+        expires_at=int((request.at + kept).timestamp()),
     )
     return (answer, *records)
 

@@ -38,6 +38,7 @@ TOPICS: Final = {
     "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
     "document-quarantined": frozenset({EventName.DOCUMENT_QUARANTINED}),
     "record-changed": frozenset({EventName.RECORD_CHANGED}),
+    "reminder-due": frozenset({EventName.REMINDER_DUE}),
     "prescription-changed": frozenset({EventName.PRESCRIPTION_CHANGED}),
     "anything-changed": frozenset(EventName),
 }

@@ -9,7 +9,7 @@ says an answer carries follows the diagnostics as `name=value`:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import wraps
 from importlib.resources import files
@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from passerelle import errors
 from passerelle.access import Request
 from passerelle.errors import Coding, PasserelleError
+from passerelle.identifiers import split_resource_id
 
 SYSTEM = "CodeSystem/rx-error"  # below the FHIR base that was called: `coded` completes it
 
@@ -28,6 +29,11 @@ class Call(Protocol):
     @property
     def request(self) -> Request: ...
 
+    @property
+    def path(self) -> Mapping[str, str]: ...
+
+
+_ID_CHARACTERS = 43  # of the id of a group, which those of its lines begin with
 
 C = TypeVar("C", bound=Call)
 W = TypeVar("W")
@@ -100,6 +106,12 @@ def rx(
     )
 
 
+def code_of(error: PasserelleError) -> str | None:
+    """The RX code of a refusal."""
+    details = error.issues[0].details
+    return details.code if details is not None and details.system == SYSTEM else None
+
+
 def coded(handler: Callable[[C, W], R]) -> Callable[[C, W], R]:
     """Give every refusal of a handler its code, in the code system below the base URL that was called."""
 
@@ -108,7 +120,9 @@ def coded(handler: Callable[[C, W], R]) -> Callable[[C, W], R]:
         try:
             return handler(call, wired)
         except PasserelleError as error:
-            base = call.request.base_url
+            base, id = call.request.base_url, call.path.get("id", "")
+            if not error.about and call.request.name.startswith("$") and split_resource_id(id[:_ID_CHARACTERS]):
+                error.about = (f"Task/{id[:_ID_CHARACTERS]}",)
             error.issues = tuple(
                 replace(issue, details=_completed(issue.details, error.status, base)) for issue in error.issues
             )

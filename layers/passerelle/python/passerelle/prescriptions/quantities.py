@@ -22,15 +22,26 @@ _MAX_UNITS = 10**9  # of one quantity, and of all that a line allows: far above 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dose:
-    """`dose` units, `times` per `period_days`."""
+    """`dose` units, `times` per `period_days`; from `first_day` of the treatment on, for `days` or without an end."""
 
     dose: Fraction
     times: Fraction
     period_days: Fraction
+    first_day: Fraction = Fraction()
+    days: Fraction | None = None
 
     @property
     def units_per_day(self) -> Fraction:
         return self.dose * self.times / self.period_days
+
+    @property
+    def ends_after(self) -> Fraction | None:
+        return None if self.days is None else self.first_day + self.days
+
+    def units_during(self, days: Fraction) -> Fraction:
+        """What it takes of the first `days` of the treatment."""
+        end = days if self.ends_after is None else min(days, self.ends_after)
+        return self.units_per_day * max(Fraction(), end - self.first_day)
 
 
 def exact(value: Decimal) -> Fraction:
@@ -62,6 +73,31 @@ def decimal_of(amount: int) -> Decimal:
 
 def units_per_day(doses: Sequence[Dose]) -> Fraction:
     return sum((each.units_per_day for each in doses), Fraction())
+
+
+def course_days(doses: Sequence[Dose]) -> Fraction | None:
+    """After how many days the last dose ends; None for doses without an end."""
+    ends = [each.ends_after for each in doses]
+    return max((end for end in ends if end is not None), default=None) if None not in ends else None
+
+
+def is_even(doses: Sequence[Dose], days: Fraction | None) -> bool:
+    """Whether every day of that time has the same doses; None is without an end."""
+    return all(
+        not each.first_day and (each.ends_after is None or (days is not None and each.ends_after >= days))
+        for each in doses
+    )
+
+
+def daily_units(doses: Sequence[Dose], days: Fraction | None) -> Fraction | None:
+    """The units per day over so many days, or over the course of the doses: the mean where they rise, fall or end.
+
+    None if nothing tells.
+    """
+    if not doses or is_even(doses, days):
+        return units_per_day(doses) or None
+    over = days or course_days(doses)
+    return sum((each.units_during(over) for each in doses), Fraction()) / over if over else None
 
 
 def fill_units(per_day: Fraction | None, duration_days: Fraction | None, quantity: Fraction | None) -> Fraction:

@@ -7,6 +7,7 @@ or ES384. The key is one bound to the prescriber: keys and certificates in the h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import rfc8785
@@ -25,8 +26,18 @@ _ALGORITHMS = {"P-256": "ES256", "P-384": "ES384"}
 Jwk = Mapping[str, Any]
 
 
-def content(group: Group, lines: Sequence[Mapping[str, Any]], patient: Traits) -> str:
-    """The canonical JSON to sign; raises RX-INVALID for numbers that have no canonical form."""
+def content(
+    group: Group,
+    lines: Sequence[Mapping[str, Any]],
+    patient: Traits,
+    *,
+    digest: str = NOT_CHECKED,
+    overrides: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The canonical JSON to sign; raises RX-INVALID for numbers that have no canonical form.
+
+    `digest` is that of the clinical check, `overrides` the findings of it that are accepted, and why.
+    """
     form: dict[str, Any] = {
         "number": group.number,
         "version": group.version,
@@ -39,13 +50,45 @@ def content(group: Group, lines: Sequence[Mapping[str, Any]], patient: Traits) -
             "birthDate": patient.birth_date.isoformat() if patient.birth_date else None,
             "gender": patient.gender,
         },
-        "cdsDigest": NOT_CHECKED,
+        "cdsDigest": digest,
+        "overrides": list(overrides),
         "lines": list(lines),
     }
+    return _canonical(form)
+
+
+def _canonical(form: Mapping[str, Any]) -> str:
     try:
-        return rfc8785.dumps(form).decode()
+        return rfc8785.dumps(dict(form)).decode()
     except rfc8785.CanonicalizationError:
         raise rx("RX-INVALID", "a number of the prescription has no canonical form", issue="value") from None
+
+
+def change(
+    group: Group,
+    *,
+    line: int,
+    version: int,
+    ask: int,
+    requester: str,
+    signed_on: date,
+    request: Mapping[str, Any],
+    digest: str,
+    overrides: Sequence[Mapping[str, Any]],
+) -> str:
+    """The canonical JSON to sign so that a line, as it is in this version, becomes `request`; see `content`."""
+    form = {
+        "number": group.number,
+        "line": line,
+        "version": version,
+        "ask": ask,
+        "requester": requester,
+        "signedOn": signed_on.isoformat(),
+        "cdsDigest": digest,
+        "overrides": list(overrides),
+        "change": request,
+    }
+    return _canonical(form)
 
 
 def protected_header(keys: Sequence[Jwk]) -> dict[str, str]:

@@ -83,9 +83,9 @@ INITIAL: str = _TABLE["initial"]["next"]
 
 
 class Transitions:
-    """`statuses` are those of the RX codes; a required guard of a tier that is not built is not asked."""
+    """`statuses` are those of the RX codes."""
 
-    def __init__(self, *, statuses: Mapping[str, int], tiers: Iterable[str] = ("T1",)) -> None:
+    def __init__(self, *, statuses: Mapping[str, int]) -> None:
         self.guards = {
             name: Guard(name=name, kind=each["kind"], tier=each["tier"], fails=each.get("fails"))
             for name, each in _TABLE["guards"].items()
@@ -94,7 +94,6 @@ class Transitions:
         self._effective = tuple((each["from"], tuple(each["if"]), each["to"]) for each in _TABLE["effectiveState"])
         self._order: tuple[str, ...] = tuple(_TABLE["checkOrder"])
         self._statuses = statuses
-        self._tiers = frozenset(tiers)
 
     def rows_of(self, operation: str) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if operation in row.operations)
@@ -102,8 +101,9 @@ class Transitions:
     def roles_of(self, operation: str) -> frozenset[str]:
         return frozenset(role for row in self.rows_of(operation) for role in row.roles)
 
-    def allowed(self, state: str, operations: Iterable[str]) -> list[str]:
-        """Those of the operations that have a success in this state."""
+    def allowed(self, state: str) -> list[str]:
+        """The operations that have a success in this state; what the exchange does by itself is none."""
+        operations = dict.fromkeys(name for row in self.rows for name in row.operations if name.startswith("$"))
         return [
             each
             for each in operations
@@ -129,24 +129,33 @@ class Transitions:
         if not row.cells[state]:
             raise LookupError(f"{row.id} cannot occur in state {state}")
         cell = next(each for each in row.cells[state] if all(map(holds, each.guards)))
-        required = [self.guards[name] for name in row.requires]
-        checks: list[tuple[str, Callable[[], Cell | None]]] = [
-            (str(guard.fails), partial(self._required, guard, holds)) for guard in required if guard.tier in self._tiers
-        ]
-        checks.append(("RX-VERSION", lambda: None if is_current else self._refusal("RX-VERSION")))
-        if cell.error is not None:
+        checks: list[tuple[str, Callable[[], Cell | None]]] = []
+        if cell.error is not None:  # of its step it is the first: "409 and 422 after the state"
             checks.append((cell.error, lambda: cell))
+        checks += [(str(guard.fails), partial(self._required, guard, holds)) for guard in self._requires(row)]
+        checks.append(("RX-VERSION", lambda: None if is_current else self._refusal("RX-VERSION")))
         for _, check in sorted(checks, key=lambda each: self._rank(each[0])):
             refusal = check()
             if refusal is not None:
                 return refusal
         return cell
 
+    def first_broken(self, operation: str, holds: Holds, *, besides: Iterable[str] = ()) -> str | None:
+        """The code of the first guard that an operation requires, those of `besides` apart, and that does not hold."""
+        required = [guard for row in self.rows_of(operation) for guard in self._requires(row)]
+        ranked = sorted(
+            (guard for guard in required if guard.name not in besides), key=lambda guard: self._rank(str(guard.fails))
+        )
+        return next((guard.fails for guard in ranked if not holds(guard.name)), None)
+
     def _unplaced(self, operation: str, holds: Holds) -> Cell:
         """The refusal of a caller to whom no variant applies: the check before the state that they fail."""
-        required = (self.guards[name] for row in self.rows_of(operation) for name in row.requires)
+        required = (guard for row in self.rows_of(operation) for guard in self._requires(row))
         fails = next((guard.fails for guard in required if not holds(guard.name)), None)
         return self._refusal(fails or "RX-NOT-FOUND")
+
+    def _requires(self, row: Row) -> Iterable[Guard]:
+        return (self.guards[name] for name in row.requires)
 
     def _required(self, guard: Guard, holds: Holds) -> Cell | None:
         return None if holds(guard.name) else self._refusal(str(guard.fails))

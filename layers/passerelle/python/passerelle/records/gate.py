@@ -173,11 +173,38 @@ class Gate:
         `reads` are of the collection that is named; they are made with the look-up of the person, `rest` once it is
         known which other collections there are.
         """
+        return self._look(patient, reads, rest, lambda person: self._view(request, person, own_only=own_only))
+
+    def survey(
+        self,
+        caller: Caller,
+        patient: str,
+        at: datetime,
+        reads: Sequence[Read],
+        rest: Callable[[Person], Sequence[Read]],
+    ) -> tuple[Sight | None, Sequence[Any], Sequence[Any]]:
+        """The same of what somebody else decides with: nothing is refused, `hidden` says what the caller may not learn.
+
+        None only for a person who is not known, or erased.
+        """
+
+        def view(person: Person | None) -> View | None:
+            return None if person is None or person.is_erased else self._view_if_open(caller, person, at)
+
+        return self._look(patient, reads, rest, view)
+
+    def _look(
+        self,
+        patient: str,
+        reads: Sequence[Read],
+        rest: Callable[[Person], Sequence[Read]],
+        view_of: Callable[[Person | None], View | None],
+    ) -> tuple[Sight | None, Sequence[Any], Sequence[Any]]:
         person, own, *results = self._in_parallel(
             partial(self._people.find_person, patient), partial(self._store.restrictions, patient), *reads
         )
-        view = self._view(request, person, own_only=own_only)
-        if view is None:
+        view = view_of(person)
+        if person is None or view is None:
             return None, results, ()
         others = [member for member in person.members if member != patient]
         asked: list[Read] = [

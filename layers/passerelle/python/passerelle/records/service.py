@@ -18,7 +18,7 @@ from passerelle.audit.commands import account_of, once
 from passerelle.consents.visibility import Restriction
 from passerelle.errors import Conflict, Gone, NotFound, Stale, Unprocessable
 from passerelle.events import Event, EventName
-from passerelle.identifiers import Blinder, new_resource_id, new_ulid
+from passerelle.identifiers import Blinder, is_made_here, new_resource_id, new_ulid
 from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.model import Person, PersonChange
 from passerelle.records.concealment import PRODUCED, PRODUCER
@@ -363,7 +363,8 @@ class RecordService:
         found = self._target(request, key, self._store.find_latest)
         if found is not None:
             return found
-        if ResourceKey.of(draft.type, id) is not None or (key is not None and key.patient is not None):
+        is_ours = ResourceKey.of(draft.type, id) is not None or is_made_here(id)
+        if is_ours or (key is not None and key.patient is not None):
             raise NotFound()
         if owner is None and not draft.is_shared:
             owner = self.owner_for(request, draft.subject, expression=draft.subject_path)
