@@ -9,6 +9,8 @@ asked for is enough.
 Nor do calls for items go through HTTP, as which moto takes them apart and puts its answers together again: they are
 answered at botocore's `before-call`, after it has checked and serialised the request, and after everybody else who
 listens there. What moto refuses is asked again the long way: refusals are those of moto and botocore to the letter.
+
+And sizes, keys and botocore's own files are worked out once where they were for each attribute, comparison or session.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from botocore.handlers import BUILTIN_HANDLERS
+from botocore.handlers import BUILTIN_HANDLERS, REGISTER_LAST
+from botocore.loaders import JSONFileLoader
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.models import botocore_stubber
 from moto.core.parse import JSONParser
+from moto.dynamodb.exceptions import ItemSizeTooLarge
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
 from moto.dynamodb.models.table import Table
@@ -84,8 +89,42 @@ _query = Table.query
 
 def _queried(table: Table, hash_key: DynamoType | None, *arguments: Any, **options: Any) -> Any:
     partition = copy.copy(table)
-    partition.items = defaultdict(dict, {hash_key: table.items.get(hash_key, {})})
+    items = table.items.get(hash_key, {})
+    partition.items = defaultdict(dict, {hash_key: items})
+    partition.all_items = lambda: list(items.values())  # type: ignore[assignment,method-assign]
     return _query(partition, hash_key, *arguments, **options)
+
+
+_MAX_ITEM_BYTES: Final = 405_000  # moto's own
+_size = DynamoType.size
+_cast: Callable[[DynamoType], Any] = DynamoType.cast_value.fget  # type: ignore[attr-defined]
+
+
+def _sized(value: DynamoType) -> int:
+    match value.type:
+        case "S" | "B":
+            return _bytes(value.value)
+        case "L":
+            return sum(_sized(each) for each in value.value)
+        case "M":
+            return sum(_bytes(name) + _sized(each) for name, each in value.value.items())
+        case _:
+            return _size(value)
+
+
+def _bytes(text: str | bytes) -> int:
+    return len(text if isinstance(text, bytes) else text.encode())
+
+
+def _compared(value: DynamoType) -> Any:
+    return value.value if value.type in ("S", "B") else _cast(value)
+
+
+def _made(item: Item, hash_key: DynamoType, range_key: DynamoType | None, attrs: dict[str, Any]) -> None:
+    item.hash_key, item.range_key, item.attrs = hash_key, range_key, LimitedSizeDict()
+    dict.update(item.attrs, {name: DynamoType(value) for name, value in attrs.items()})
+    if item.size() > _MAX_ITEM_BYTES:
+        raise ItemSizeTooLarge
 
 
 _OF_ITEMS: Final = {
@@ -120,10 +159,24 @@ def _answered(model: Any, params: dict[str, Any], context: dict[str, Any], **_: 
     return SimpleNamespace(status_code=200), {**known, "ResponseMetadata": metadata}
 
 
+_load = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
+
+
+def _loaded(_: JSONFileLoader, path: str) -> Any:
+    return _load(path)
+
+
+_HOOK: Final = ("before-call", _answered, REGISTER_LAST)
+
+
 def quicken() -> None:
     """For every moto of this process, once and for all: every table of ours has a sort key."""
     Table.__deepcopy__ = _copied  # type: ignore[attr-defined]
     Table.query = _queried  # type: ignore[assignment,method-assign]
     DynamoDBBackend.transact_write_items = _transacted  # type: ignore[assignment]
-    if ("before-call", _answered) not in BUILTIN_HANDLERS:
-        BUILTIN_HANDLERS.append(("before-call", _answered))
+    DynamoType.size = _sized  # type: ignore[assignment,method-assign]
+    DynamoType.cast_value = property(_compared)  # type: ignore[assignment,method-assign]
+    Item.__init__ = _made  # type: ignore[assignment,method-assign]
+    if _HOOK not in BUILTIN_HANDLERS:
+        BUILTIN_HANDLERS.append(_HOOK)
+    JSONFileLoader.load_file = _loaded  # type: ignore[assignment,method-assign]

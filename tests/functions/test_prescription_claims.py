@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -147,3 +148,16 @@ def test_wrong_secrets_count_as_well(api: Api) -> None:
     right = parameters(secret=claimed.told("secret"))
     assert api.call(f"/Task/{id}/$reject", right, by=guesser).code == (429, "RX-RATE")
     assert api.call(f"/Task/{id}/$cancel", parameters(reason="death"), by=PRACTICE).status == 202
+
+
+def test_a_repeated_request_is_no_failure(api: Api) -> None:
+    """Its code may have died meanwhile: the answer was given before, and nobody is locked out for asking again."""
+    id, code = api.issued()
+    key = str(uuid.uuid4())
+    for _ in range(MOST + 2):
+        answer = api.call(f"/Task/{id}/$accept", parameters(accessCode=code), by=PHARMACY_B, key=key)
+        assert answer.status == 200
+        routed(api, id, None)
+    api.call(f"/Task/{id}/$reject", parameters(secret=answer.told("secret")), by=PHARMACY_B)
+    newest = routed(api, id, None).told("accessCode")
+    assert api.call(f"/Task/{id}/$accept", parameters(accessCode=newest), by=PHARMACY_B).status == 200

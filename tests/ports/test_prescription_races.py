@@ -99,7 +99,7 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
         sys.setswitchinterval(before)
         return
     with emulator() as elsewhere, region(emulator=elsewhere.ready["url"]) as there:
-        yield Ground(there, rounds=2)
+        yield Ground(there, rounds=1)
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Outcome | PasserelleError]:
@@ -389,7 +389,7 @@ def test_every_history_is_one_after_the_other(ground: Ground) -> None:
     results: Counter[str] = Counter()
     for seed in ground.times(60):
         story = Story(ground, seed)
-        story.run(calls=5)
+        story.run(calls=5 if ground.rounds is None else 3)
         model = linearisability.Line(authorised=10, code=story.code)
         events = story.recorder.events
         assert linearised(events, model) is not None, sorted(events, key=lambda each: each.invoked)

@@ -57,7 +57,7 @@ def _order(treatment: Treatment, status: str, subject: Mapping[str, str]) -> dic
         "resourceType": "MedicationRequest",
         "status": status,
         "intent": "order",
-        "medicationCodeableConcept": _concept(treatment.codings, treatment.text),
+        "medicationCodeableConcept": _concept(_codings(treatment), treatment.text),
         "subject": subject,
         **({"dosageInstruction": [dosage]} if dosage else {}),
     }
@@ -118,6 +118,11 @@ def _observation(code: str, subject: Mapping[str, str], value: Mapping[str, Any]
     coding = {"system": _LOINC, "code": code}
     said = {"resourceType": "Observation", "status": "final", "code": {"coding": [coding]}, "subject": subject}
     return {**said, **value}
+
+
+def _codings(treatment: Treatment) -> tuple[str, ...]:
+    """Its own; of a preparation without one, those of what it is made of."""
+    return treatment.codings or tuple(coding for each in treatment.components for coding in each.codings)
 
 
 def _concept(codings: Sequence[str], text: str) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 E-prescription contract, sections 17 and 20.6. A check looks at each pair of treatments of which one is new, and at each
 new one against allergies, age and pregnancy. What it does not know it says: a pair with a medicine that is not covered
 is not a checked pair.
+
+What another one takes the place of is left out where that has the same substances. If not, it is taken until somebody
+stops it: it is no duplicate of what replaces it, and interacts all the same.
 """
 
 from __future__ import annotations
@@ -84,8 +87,7 @@ class CompiledKnowledge:
         return self._resolver.product(codings)
 
     def check(self, treatments: Sequence[Treatment], context: Context) -> Report:
-        replaced = {key for each in treatments for key in each.replaces}
-        medicines = [self._resolver.medicine(each) for each in treatments if each.is_new or each.key not in replaced]
+        medicines = _in_place([self._resolver.medicine(each) for each in treatments])
         allergens = [self._allergies.allergen(each) for each in context.allergies]
         pairs = [
             (one, other)
@@ -123,7 +125,8 @@ class CompiledKnowledge:
         taken = frozenset(name for each in medicines for name in each.substances)
         for one, other in pairs:
             yield from self._interactions.between(one, other, context, taken)
-            yield from self._duplicates.between(one, other)
+            if not _takes_the_place(one, other) and not _takes_the_place(other, one):
+                yield from self._duplicates.between(one, other)
         for each in medicines:
             if each.treatment.is_new:
                 yield from self._flags.of(each, context)
@@ -167,6 +170,22 @@ class OnDemand:
                     raise KnowledgeUnavailable("the artefact cannot be read") from error
                 self._base = CompiledKnowledge(artefact)
             return self._base
+
+
+def _in_place(medicines: Sequence[Medicine]) -> list[Medicine]:
+    """Without those that another one stands for, which is not left out itself."""
+    replaced = {key for each in medicines for key in each.treatment.replaces}
+    kept = list(medicines)
+    for each in medicines:
+        if each.treatment.key not in replaced or not each.names:
+            continue
+        if any(_takes_the_place(one, each) and one is not each and each.names <= one.names for one in kept):
+            kept.remove(each)
+    return kept
+
+
+def _takes_the_place(one: Medicine, other: Medicine) -> bool:
+    return not other.treatment.is_new and other.treatment.key in one.treatment.replaces
 
 
 def _input(medicine: Medicine) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Treatment:
     `key` tells it from the others of one check (a line number, a reference); `codings` are `system|code`; amounts are
     units of the product as prescribed, `mg_*` when the source states them in mg. `is_new`: it is what is being
     prescribed or supplied; pairs of two treatments that are not new are not looked at. `replaces`: keys of those that
-    it takes the place of.
+    it takes the place of. `components`: what it is said to be made of, each with codings and a text.
     """
 
     key: str
@@ -120,6 +120,7 @@ class Treatment:
     is_new: bool = False
     reference: str | None = None  # MedicationRequest/…, MedicationStatement/…: implicated of a DetectedIssue
     replaces: tuple[str, ...] = ()
+    components: tuple[Treatment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Which substances a medicine has: by its codes, then by what is written.
 
 E-prescription contract, section 20.6. A text is a name only when nothing of it is left unread: "paracétamol 500 mg" is
-paracétamol, "paracétamol 500 mg codéine 30 mg" is not. Several codes of one medicine add up: when they contradict each
-other, none of their substances is missed.
+paracétamol, "paracétamol 500 mg codéine 30 mg" is not. Several codes of one medicine add up, as do its name and what
+it is said to be made of: when they contradict each other, none of their substances is missed.
 """
 
 from __future__ import annotations
@@ -110,13 +110,22 @@ class Resolver:
         product = self.product(treatment.codings)
         label = treatment.text or (product.label if product else "") or next(iter(treatment.codings), "")
         known, unknown, is_coded = self.by_codings(treatment.codings)
+        named, unnamed, how = self.by_text(treatment.text)
+        parts = [self.medicine(each) for each in treatment.components]
+        added = [*named, *(name for part in parts for name in part.substances)]
         if is_coded:
+            known = tuple(dict.fromkeys([*known, *added]))
             reason = "unknown-substance" if unknown else None if known else "no-rules"
             confidence = "code"
-        else:
-            known, unknown, confidence = self.by_text(treatment.text)
+        elif parts:
+            known = tuple(dict.fromkeys(added))
+            unknown = tuple(dict.fromkeys(name for part in parts for name in part.unknown))
+            confidence = "code" if known else ""
             reason = self._why(treatment, known, unknown, confidence)
-            unknown = unknown if known else (*unknown, *treatment.codings)
+        else:
+            known, confidence = named, how
+            reason = self._why(treatment, known, unnamed, confidence)
+            unknown = unnamed if known else (*unnamed, *treatment.codings)
         return Medicine(
             treatment=treatment,
             label=label,
@@ -130,11 +139,11 @@ class Resolver:
 
     def by_codings(self, codings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
         """(substances, names that the base has no rules on, whether any of the codes is known)."""
-        product = self.product(codings)
-        names = list(product.substances) if product else []
+        products = [product for coding in codings if (product := self.product([coding]))]
+        names = [name for product in products for name in product.substances]
         for coding in codings:
             names += self._codes.get(coding, ())
-        is_known = product is not None or any(coding in self._codes for coding in codings)
+        is_known = bool(products) or any(coding in self._codes for coding in codings)
         return *self._named(names), is_known
 
     def by_text(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:

@@ -264,8 +264,6 @@ class Commands:
                 return attempts()
             except PasserelleError as refused:
                 refused.about = tuple(asked)
-                if is_guessing and code_of(refused) in _GUESSED:
-                    self.failures.count(me, target.id, request.at)
                 raise
 
         def attempts() -> Outcome:
@@ -287,7 +285,12 @@ class Commands:
                     continue
             raise rx("RX-RETRY", headers={"Retry-After": "1"})
 
-        return once(self.journal, request, run, Outcome.from_map)
+        try:
+            return once(self.journal, request, run, Outcome.from_map)
+        except PasserelleError as refused:  # and a repeated request that was answered before is none
+            if is_guessing and code_of(refused) in _GUESSED:
+                self.failures.count(me, target.id, request.at)
+            raise
 
     def find(self, id: str, also: Sequence[Callable[[], Any]] = ()) -> tuple[Any, ...]:
         """The prescription, or None, and what each of `also` reads, in one round."""

@@ -31,7 +31,7 @@ from passerelle.medicines.model import Allergy, Context, Treatment
 from passerelle.patients.model import Person
 from passerelle.prescriptions.checking import Circumstances, World
 from passerelle.prescriptions.commands import Target
-from passerelle.prescriptions.quantities import Dose
+from passerelle.prescriptions.quantities import Dose, exact
 from passerelle.prescriptions.validity import paris_day
 from passerelle.records.gate import Gate, Sight
 from passerelle.records.model import ResourceKey, StoredVersion
@@ -62,7 +62,7 @@ _OF_MEDICINES = frozenset({"medication", "biologic"})
 def treatment_of(resource: Json, key: str, medication: Json | None = None) -> Treatment:
     """A MedicationRequest, MedicationStatement or MedicationDispense; `medication` is what it refers to, if it does."""
     dosages: Sequence[Json] = resource.get("dosageInstruction") or resource.get("dosage") or ()
-    codings, text = _product(resource, medication)
+    codings, text, components = _product(resource, medication)
     counted, per_day = _per_day(dosages)
     intake, taken_in = _per_intake(dosages)
     day_scale, intake_scale = _mg_in(counted), _mg_in(taken_in)
@@ -79,19 +79,24 @@ def treatment_of(resource: Json, key: str, medication: Json | None = None) -> Tr
         use=tuple(sorted(_conditions(_codings(*resource.get("reasonCode", []))))),
         reference=key,
         replaces=(prior,) if prior else (),
+        components=components,
     )
 
 
-def _product(resource: Json, medication: Json | None) -> tuple[tuple[str, ...], str]:
-    """Its codings and its name. Those of the ingredients count where it has none of its own."""
+def _product(resource: Json, medication: Json | None) -> tuple[tuple[str, ...], str, tuple[Treatment, ...]]:
+    """Its codings, its name, and its ingredients."""
     reference = resource.get("medicationReference", {})
     contained = {f"#{each.get('id')}": each for each in resource.get("contained", [])}
     medicine = contained.get(reference.get("reference")) or medication or {}
-    concepts = [resource.get("medicationCodeableConcept") or medicine.get("code") or {}]
-    parts = [each.get("itemCodeableConcept", {}) for each in medicine.get("ingredient", [])]
-    codings = _codings(*concepts) or _codings(*parts)
-    text = _words(concepts[0]) or " + ".join(filter(None, map(_words, parts))) or str(reference.get("display", ""))
-    return codings, text
+    concept = resource.get("medicationCodeableConcept") or medicine.get("code") or {}
+    parts = []
+    for each in medicine.get("ingredient", []):
+        item = each.get("itemReference", {})
+        made_of = contained.get(item.get("reference"), {}).get("code") or {"text": str(item.get("display", ""))}
+        parts.append(each.get("itemCodeableConcept") or made_of)
+    text = _words(concept) or " + ".join(filter(None, map(_words, parts))) or str(reference.get("display", ""))
+    components = tuple(Treatment(key="", codings=_codings(each), text=_words(each)) for each in parts)
+    return _codings(concept), text, components
 
 
 def _words(concept: Json) -> str:
@@ -271,7 +276,7 @@ class RecordCircumstances:
     def supplied(self, dispense: str, ordered: Treatment) -> Treatment:
         """As ordered where the supply says nothing else."""
         given = treatment_of(fhir_json.loads(dispense.encode()), ordered.key)
-        return replace(ordered, codings=given.codings, text=given.text or ordered.text)
+        return _instead(ordered, given)
 
     def find(self, caller: Caller, patient: str, at: datetime) -> Circumstances:
         """One round of reads of the index, and one of the bodies that count, if any do."""
@@ -399,7 +404,7 @@ def _taken(found: _Found, entries: Mapping[str, Sequence[Indexed]], day: date) -
         ordered = [each.get("reference", "") for each in body.get("authorizingPrescription", [])]
         supplies.setdefault(next(iter(ordered), reference), []).append((reference, body))
     for key, some in supplies.items():
-        if key not in told and _covered_until(some, found.bodies.get(key, {})) > day:
+        if key not in told and _covered_until(some, found.bodies.get(key, {}), day) > day:
             told.add(key)
             reference, newest = max(some, key=lambda each: _handed_over(each[1]))
             order = _read(found, found.bodies[key], key) if key in found.bodies else None
@@ -426,7 +431,13 @@ def _supplied(given: Treatment, order: Treatment | None, reference: str) -> Trea
     """What was supplied, taken as it was ordered where the supply does not say how."""
     if order is None or given.units_per_day or given.mg_per_day:
         return replace(given, reference=reference)
-    return replace(order, codings=given.codings, text=given.text or order.text, reference=reference)
+    return replace(_instead(order, given), reference=reference)
+
+
+def _instead(ordered: Treatment, given: Treatment) -> Treatment:
+    """Another product, taken as the one that was ordered."""
+    text = given.text or ordered.text
+    return replace(ordered, codings=given.codings, text=text, components=given.components)
 
 
 def _is_order(body: Json, day: date) -> bool:
@@ -442,11 +453,14 @@ def _lasts_until(period: Json, day: date) -> bool:
     return "end" not in period or _range(period["end"])[1] >= day
 
 
-def _covered_until(supplies: Sequence[tuple[str, Json]], order: Json) -> date:
-    """The first day that is not covered: each supply begins when the one before it is used up."""
+def _covered_until(supplies: Sequence[tuple[str, Json]], order: Json, day: date) -> date:
+    """The first day that is not covered: each supply begins when the one before it is used up.
+
+    One that is dated later than `day` counts as of that day.
+    """
     covered = date.min
     for _, body in sorted(supplies, key=lambda each: _handed_over(each[1])):
-        covered = max(covered, _range(_handed_over(body))[0]) + timedelta(days=_days(body, order))
+        covered = max(covered, min(_range(_handed_over(body))[0], day)) + timedelta(days=_days(body, order))
     return covered
 
 
@@ -456,24 +470,31 @@ def _handed_over(supply: Json) -> str:
 
 
 def _days(supply: Json, order: Json) -> int:
-    stated = days_of(supply.get("daysSupply", {})) if "daysSupply" in supply else None
-    if stated is None:
+    """What it says, as far as that can be: of amounts that no supply has, the longest that counts."""
+    try:
+        stated = days_of(supply.get("daysSupply", {}))
         quantity = supply.get("quantity", {})
+        amount = exact(Decimal(quantity["value"])) if "value" in quantity else None
+    except PasserelleError:
+        return _YEAR.days
+    if stated is None:
         counted, per_day = _per_day(supply.get("dosageInstruction", []))
         if per_day is None:
             counted, per_day = _per_day(order.get("dosageInstruction", []))
-        is_countable = per_day and "value" in quantity and unit(quantity) in (counted, "")
-        if not (is_countable and per_day):
+        if not per_day or amount is None or unit(quantity) not in (counted, ""):
             return _SUPPLY
-        stated = Fraction(Decimal(quantity["value"]) / per_day)
+        stated = amount / Fraction(per_day)
     return min(-(-stated.numerator // stated.denominator), _YEAR.days)
 
 
 def _range(text: str) -> tuple[date, date]:
     """The Paris days that a FHIR date or dateTime can mean."""
-    if "T" in text:
-        day = paris_day(datetime.fromisoformat(text))
-        return day, day
+    try:
+        if "T" in text:
+            day = paris_day(datetime.fromisoformat(text))
+            return day, day
+    except (ValueError, OverflowError):  # FHIR has a second 60, and moments at both ends of the calendar
+        pass
     first, last = date_range(text)
     return date.fromisoformat(first[:8]), date.fromisoformat(last[:8])
 
