@@ -11,6 +11,9 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
+# What a file of tests makes for itself is made once, and the longest files come first (tests/conftest.py).
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check conformance bench bench-identity docs layer fmt clean
 
@@ -21,14 +24,14 @@ run: $(STAMP) ## bring up the whole stack on this machine; PORT=8100 moves it, F
 	@exec $(BIN)/passerelle run
 
 test: $(STAMP) ## every test
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest $(WORKERS)
 
 check: $(STAMP) ## format, lint, types, import contracts, then every test
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest $(WORKERS)
 
 conformance: $(STAMP) ## the conformance kit against the stack of `make run`; its page is .passerelle/conformance.html
 	@$(BIN)/pytest conformance --url http://127.0.0.1:8000/fhir --client conformance/examples/local.json \

@@ -1,4 +1,5 @@
-"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents] [knowledge]`."""
+"""`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents] [knowledge]
+[prescriptions]`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from local.exchange import Credentials
 from local.seed import seed
 from local.stack import LocalStack
 
-PARTS: Final = ("story", "capacity", "cold", "peers", "documents", "knowledge")
+PARTS: Final = ("story", "capacity", "cold", "peers", "documents", "knowledge", "prescriptions")
 
 
 def main(asked: list[str]) -> None:
@@ -35,6 +36,8 @@ def main(asked: list[str]) -> None:
         console.print(cold_start.table(made))
     if "documents" in parts:  # in a process of its own: what it holds is measured
         subprocess.run([sys.executable, "-m", "benchmarks.documents"], check=True)
+    if "prescriptions" in parts:  # in a process of its own: it points the settings of AWS elsewhere
+        subprocess.run([sys.executable, "-m", "benchmarks.prescriptions"], check=True)
     if "knowledge" in parts:
         knowledge.run(console)
     if "peers" in parts:

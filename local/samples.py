@@ -214,7 +214,7 @@ def prescription(patient: str, professional: str, authored_on: date, product: st
     return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": line}]}
 
 
-def supply(patient: str, organisation: dict[str, Any], quantity: int, product: str = COLCHICINE) -> dict[str, Any]:
+def supply(patient: str, organisation: dict[str, Any], quantity: float, product: str = COLCHICINE) -> dict[str, Any]:
     """What a pharmacy hands over."""
     return {
         "resourceType": "MedicationDispense",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,28 @@ settings.load_profile("passerelle")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# The longest files, so that none is begun when the others are done; those that share the local stack side by side.
+_FIRST = (
+    "conformance/test_kit_passes_here.py",
+    "conformance/test_mutants.py",
+    "journeys/test_document_crashes.py",
+    "journeys/test_story.py",
+    "functions/test_access_table.py",
+    "journeys/test_local_stack.py",
+    "journeys/test_link_races.py",
+    "journeys/test_transfers.py",
+    "journeys/test_real_inputs.py",
+    "journeys/test_erasure.py",
+    "journeys/test_searches.py",
+    "ports/test_records.py",
+    "journeys/test_crashes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -53,11 +77,25 @@ def knowledge_base() -> Path:
 
 
 @pytest.fixture(scope="session")
-def template() -> dict[str, Any]:
-    """The CloudFormation template of the dev stage, synthesised once."""
-    import infra
+def template_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the template of the dev stage is kept, as the local stack keeps it: synthesised once for all workers."""
+    from local import synthesis
 
-    return infra.synthesise()
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "template"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if synthesis.cached(folder) is None:
+            synthesis.synthesise(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(template_folder: Path) -> dict[str, Any]:
+    """The CloudFormation template of the dev stage."""
+    kept: dict[str, Any] = json.loads((template_folder / "template.json").read_bytes())["template"]
+    return kept
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ class Client:
 
     def authorization(self, place: str, **form: str) -> Response:
         """A request to an endpoint of the authorization server, with an assertion of its own."""
-        signer = ExchangeClient(URL, self.id, KEYS[self.id])
+        signer = ExchangeClient(URL, self.id, KEYS[self.id], transport=GatewayTransport(self.exchange.gateway))
         sent = {
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             "client_assertion": signer.assertion(f"{URL}/oauth2/token"),

@@ -52,6 +52,8 @@ class Subject:
     id: str = ""
     code: str | None = None
     secret: str | None = None
+    number: str = ""
+    supply: str = ""
     signed: Signature | None = None
 
     def asked(self, caller: Caller, name: str, key: str, at: datetime = AT) -> Any:
@@ -80,6 +82,7 @@ class Subject:
 
     def issued(self) -> Subject:
         self.id, self.code = self.here.issued(*self.orders)
+        self.number = self.here.stored(self.id).group.number
         return self
 
     def claimed(self) -> Subject:
@@ -96,6 +99,7 @@ class Subject:
         self.claimed()
         for number in range(1, self.lines + 1):
             self.here.dispense(self.id, self.secret, UNITS - 1, line=number)
+        self.supply = self.here.last_supply(self.id)
         return self
 
     def renewing(self) -> Subject:
@@ -130,8 +134,11 @@ class Subject:
     def attended(self, hour: str) -> None:
         at = time_of(hour) + timedelta(minutes=1)
         assert not is_quiet(at)
-        wakes = DynamoWakes(wiring.dynamodb(), wiring.table_names())
-        Sweeping(self.here.service, wakes=wakes, messages=FhirMessages()).attend(self.id, hour, at)
+        Sweeping(self.here.service, wakes=self.wakes, messages=FhirMessages()).attend(self.id, hour, at)
+
+    @property
+    def wakes(self) -> DynamoWakes:
+        return DynamoWakes(wiring.dynamodb(), wiring.table_names())
 
     def woken(self) -> str:
         return str(self.here.stored(self.id).group.wakes_at)
@@ -148,6 +155,10 @@ class Command:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def operation(self) -> str:
+        return self.name.partition(" ")[0]
+
 
 def _create(on: Subject, key: str) -> Outcome:
     done = on.here.create(*on.orders, key=key)
@@ -161,9 +172,8 @@ def _activate(on: Subject, key: str) -> Outcome:
 
 
 def _accept_number(on: Subject, key: str) -> Outcome:
-    number = on.here.stored(on.id).group.number
     asked = on.asked(PHARMACY_A, "$accept", key)
-    return on.here.service.accept_number(asked, number, Target.of(""), ClaimTerms(code=on.code))
+    return on.here.service.accept_number(asked, on.number, Target.of(""), ClaimTerms(code=on.code))
 
 
 def _request_renewal(on: Subject, key: str) -> Outcome:
@@ -193,11 +203,6 @@ def _report(on: Subject, key: str) -> Outcome:
     return on.here.service.report_late_supply(asked, on.line(), supply_of(2, "unused", identifier=key))
 
 
-def _withdraw(on: Subject, key: str) -> Outcome:
-    supply = next(each.dispense_id for each in on.here.stored(on.id).ledger if each.kind == "supply")
-    return on.here.withdraw(supply, key=key)
-
-
 COMMANDS: tuple[Command, ...] = (
     Command("$create", lambda on: on, _create),
     Command("$activate", Subject.prepared, _activate),
@@ -214,7 +219,7 @@ COMMANDS: tuple[Command, ...] = (
         Subject.claimed,
         lambda on, key: on.here.dispense(on.id, on.secret, UNITS, key=key, identifier=key),
     ),
-    Command("$withdraw", Subject.supplied, _withdraw),
+    Command("$withdraw", Subject.supplied, lambda on, key: on.here.withdraw(on.supply, key=key)),
     Command("$cancel", Subject.issued, lambda on, key: on.here.cancel(on.id, key=key)),
     Command("$cancel while claimed", Subject.claimed, lambda on, key: on.here.cancel(on.id, key=key)),
     Command("$request-renewal", Subject.issued, _request_renewal),

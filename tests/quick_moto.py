@@ -10,7 +10,8 @@ Nor do calls for items go through HTTP, as which moto takes them apart and puts 
 answered at botocore's `before-call`, after it has checked and serialised the request, and after everybody else who
 listens there. What moto refuses is asked again the long way: refusals are those of moto and botocore to the letter.
 
-And sizes, keys and botocore's own files are worked out once where they were for each attribute, comparison or session.
+And what was worked out for each attribute, comparison, answer, event or session is so once: sizes, keys, the names
+under which a member of an answer may be, the paths of event patterns, botocore's own files.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from urllib.parse import urlsplit
 
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_LAST
 from botocore.loaders import JSONFileLoader
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.core.models import botocore_stubber
+from jsonpath_ng import ext as paths
+from moto.core.models import DEFAULT_ACCOUNT_ID, botocore_stubber
 from moto.core.parse import JSONParser
+from moto.core.serialize import AttributePickerContext, ResponseSerializer, XFormedAttributePicker
 from moto.dynamodb.exceptions import ItemSizeTooLarge
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType, Item, LimitedSizeDict
@@ -73,11 +75,12 @@ def _twin(table: Table, partitions: set[DynamoType]) -> Table:
     twin = copy.copy(table)
     twin.items = defaultdict(dict, table.items)
     for partition in partitions & table.items.keys():
-        twin.items[partition] = {key: _item(item) for key, item in table.items[partition].items()}
+        twin.items[partition] = {key: item_twin(item) for key, item in table.items[partition].items()}
     return twin
 
 
-def _item(item: Item) -> Item:
+def item_twin(item: Item) -> Item:
+    """A copy of an item that may be changed apart from it."""
     twin = copy.copy(item)
     twin.attrs = LimitedSizeDict.__new__(LimitedSizeDict)
     dict.update(twin.attrs, item.attrs)
@@ -91,7 +94,7 @@ def _queried(table: Table, hash_key: DynamoType | None, *arguments: Any, **optio
     partition = copy.copy(table)
     items = table.items.get(hash_key, {})
     partition.items = defaultdict(dict, {hash_key: items})
-    partition.all_items = lambda: list(items.values())  # type: ignore[assignment,method-assign]
+    partition.all_items = lambda: list(items.values())  # type: ignore[method-assign]
     return _query(partition, hash_key, *arguments, **options)
 
 
@@ -140,7 +143,7 @@ _OF_ITEMS: Final = {
 }
 
 
-def _answered(model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
+def _answered(model: Any, params: Any, context: dict[str, Any], **_: Any) -> Any:
     """botocore's hook: the answer as it would parse it, or nothing, and it sends the request."""
     if model.service_model.service_name != "dynamodb" or model.name not in _OF_ITEMS or not botocore_stubber.enabled:
         return None
@@ -157,6 +160,22 @@ def _answered(model: Any, params: dict[str, Any], context: dict[str, Any], **_: 
     known = {name: told[name] for name in model.output_shape.members if told.get(name) is not None}
     metadata = {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}
     return SimpleNamespace(status_code=200), {**known, "ResponseMetadata": metadata}
+
+
+_get_value = ResponseSerializer.get_value
+
+
+def _picked(serializer: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:
+    picker: Any = serializer._value_picker
+    if type(value) is not dict or type(picker) is not XFormedAttributePicker or picker.response_transformers:
+        return _get_value(serializer, value, key, shape)
+    known = shape.__dict__.setdefault("names_by_key", {})
+    if key not in known:
+        known[key] = tuple(picker.get_possible_keys(AttributePickerContext(obj=value, key=key, shape=shape)))
+    for name in known[key]:
+        if name in value:
+            return value[name]
+    return None
 
 
 _load = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
@@ -179,4 +198,6 @@ def quicken() -> None:
     Item.__init__ = _made  # type: ignore[assignment,method-assign]
     if _HOOK not in BUILTIN_HANDLERS:
         BUILTIN_HANDLERS.append(_HOOK)
+        paths.parse = cache(paths.parse)  # type: ignore[attr-defined]
+    ResponseSerializer.get_value = _picked  # type: ignore[assignment,method-assign]
     JSONFileLoader.load_file = _loaded  # type: ignore[assignment,method-assign]

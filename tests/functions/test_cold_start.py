@@ -39,7 +39,7 @@ BUDGETS: Mapping[str, Budget] = {
     "links": Budget(290),
     "login": Budget(360, SIGNATURES),
     "patients": Budget(298),  # also the patient's control and emergencies
-    "prescriptions": Budget(390, SIGNATURES),
+    "prescriptions": Budget(440, SIGNATURES),  # also the law, the clinical checks, requests and their answers
     "records": Budget(322),  # also care circles and the effects of resources on a policy
     "subscriptions": Budget(267),
     "token": Budget(325, SIGNATURES),

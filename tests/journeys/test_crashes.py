@@ -312,14 +312,14 @@ def test_dispense(exchange: Exchange, practice: Client, key: str) -> None:
     supplied: set[str] = set()
 
     def dispense(command: str) -> Response:
-        body = samples.parameters(secret__valueString=secret, dispense__resource=samples.supply(key, holder, 1))
+        body = samples.parameters(secret__valueString=secret, dispense__resource=samples.supply(key, holder, 0.125))
         return pharmacy.post(f"Task/{task}-01/$dispense", body, Idempotency_Key=command)
 
     def once(command: str, answer: Response) -> None:
         supplied.add(command)
         parts = {part["name"]: part for part in answer.json["parameter"]}
-        # Thirty units, two in the first two calls, one for each command since: never two for one.
-        assert parts["remaining"]["valueDecimal"] == 30 - 2 - len(supplied)
+        # Twenty units, an eighth of one in each of the first two calls and for each command since: never two for one.
+        assert parts["remaining"]["valueDecimal"] == 20 - 0.125 * (2 + len(supplied))
         assert practice.get(f"MedicationDispense?patient={key}&_count=1").json["total"] == 2 + len(supplied)
 
     crash_everywhere(dispense, once)

@@ -339,12 +339,12 @@ def test_people_are_registered_as_they_are_described(exchange: Exchange, shared_
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loading(_stack: Running, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loading]:
+def loading(_stacks: Any, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loading]:
     """Bundles of 150 and more entries, being loaded while the tests of the examples run."""
     path = tmp_path_factory.mktemp("synthea") / "bundles.ndjson"
     with lzma.open(shared_data / "synthea2019_bundles.ndjson.xz") as lines:
         path.write_bytes(b"".join(random.Random(98).sample(list(lines), LIVES)))
-    with Loading(_stack, path) as under_way:
+    with Loading(_stacks.current(), path) as under_way:
         yield under_way
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from tests import quick_moto
 from tests.quick_moto import quicken
 
 TABLE = "followed"
@@ -17,6 +19,12 @@ TABLE = "followed"
 
 @pytest.fixture
 def dynamodb() -> Iterator[Any]:
+    with _table() as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _table() -> Iterator[Any]:
     quicken()
     with mock_aws():
         client = boto3.client("dynamodb")
@@ -51,3 +59,91 @@ def test_a_stream_is_followed_across_a_transaction_that_failed(dynamodb: Any) ->
     records = streams.get_records(ShardIterator=place)["Records"]
     assert [each["dynamodb"]["Keys"]["PK"]["S"] for each in records] == ["a", "d"]
     assert sorted(item["PK"]["S"] for item in dynamodb.scan(TableName=TABLE)["Items"]) == ["a", "d"]
+
+
+_KEY = {"PK": {"S": "a"}, "SK": {"S": "1"}}
+_WHOLE = {
+    **_KEY,
+    "bytes": {"B": b"\0\xff"},
+    "deep": {"M": {"list": {"L": [{"N": "-1.50"}, {"NULL": True}, {"M": {}}, {"L": []}, {"B": b"x"}]}, "B": {"S": ""}}},
+    "is": {"BOOL": False},
+    "numbers": {"NS": ["1", "2"]},
+    "blobs": {"BS": [b"1"]},
+}
+_EACH_CALL: list[tuple[str, dict[str, Any]]] = [
+    ("put_item", {"Item": _WHOLE}),
+    ("put_item", {"Item": {**_KEY, "n": {"N": "2"}}, "ReturnValues": "ALL_OLD"}),
+    ("put_item", {"Item": _KEY, "ConditionExpression": "attribute_not_exists(PK)"}),
+    ("put_item", {"Item": {**_KEY, "SK": {"S": ""}}}),
+    ("put_item", {"Item": {**_WHOLE, "SK": {"S": "2"}}}),
+    ("put_item", {"Item": {**_KEY, "SK": {"S": "3"}, "é": {"S": "é" * 202_500}}}),
+    ("put_item", {"Item": {**_KEY, "SK": {"S": "3"}, "é": {"M": {"é": {"L": [{"S": "é" * 202_000}]}}}}}),
+    ("get_item", {"Key": _KEY, "ConsistentRead": True}),
+    ("get_item", {"Key": {**_KEY, "SK": {"S": "2"}}, "ReturnConsumedCapacity": "TOTAL"}),
+    ("get_item", {"Key": {**_KEY, "SK": {"S": "none"}}}),
+    ("get_item", {"Key": {"PK": {"S": "a"}}}),
+    (
+        "update_item",
+        {
+            "Key": _KEY,
+            "UpdateExpression": "ADD n :one SET deep = :deep",
+            "ExpressionAttributeValues": {":one": {"N": "1"}, ":deep": _WHOLE["deep"]},
+            "ReturnValues": "ALL_NEW",
+        },
+    ),
+    (
+        "update_item",
+        {"Key": _KEY, "UpdateExpression": "REMOVE deep", "ConditionExpression": "attribute_not_exists(PK)"},
+    ),
+    *(
+        (
+            "query",
+            {
+                "KeyConditionExpression": f"PK = :a AND SK {condition} :b",
+                "ExpressionAttributeValues": {":a": {"S": "a"}, ":b": {"S": "2"}},
+                **options,
+            },
+        )
+        for condition, options in (
+            (">=", {}),
+            ("<", {"ScanIndexForward": False}),
+            (">", {"Select": "COUNT"}),
+            (">=", {"Limit": 1}),
+            (">=", {"ExclusiveStartKey": {**_KEY, "SK": {"S": "2"}}, "ProjectionExpression": "SK, bytes"}),
+        )
+    ),
+    ("scan", {"Limit": 2}),
+    ("delete_item", {"Key": _KEY, "ReturnValues": "ALL_OLD"}),
+    ("delete_item", {"Key": _KEY}),
+]
+
+
+def _told(client: Any, call: str, **options: Any) -> Any:
+    try:
+        told = getattr(client, call)(**options)
+    except ClientError as error:
+        told = dict(error.response)
+        told["status"] = told["ResponseMetadata"]["HTTPStatusCode"]
+    del told["ResponseMetadata"]
+    return told
+
+
+def _everything_told() -> list[Any]:
+    with _table() as client:
+        told = [_told(client, call, TableName=TABLE, **options) for call, options in _EACH_CALL]
+        several = [*put("b", "c"), {"Delete": {"TableName": TABLE, "Key": {**_KEY, "SK": {"S": "2"}}}}]
+        told += [_told(client, "transact_write_items", TransactItems=several) for _ in range(2)]
+        keys = [{"PK": {"S": key}, "SK": {"S": "-"}} for key in "bcd"]
+        told.append(_told(client, "batch_get_item", RequestItems={TABLE: {"Keys": keys}}))
+        written = [{"PutRequest": {"Item": _WHOLE}}, {"DeleteRequest": {"Key": keys[0]}}]
+        told.append(_told(client, "batch_write_item", RequestItems={TABLE: written}))
+        return [*told, _told(client, "scan", TableName=TABLE)]
+
+
+def test_answers_are_those_of_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _table() as client:
+        assert client.scan(TableName=TABLE)["ResponseMetadata"]["HTTPHeaders"] == {}
+    short = _everything_told()
+    assert sum("Error" in each for each in short) == 6
+    monkeypatch.setattr(quick_moto, "_OF_ITEMS", {})
+    assert _everything_told() == short

@@ -13,28 +13,34 @@ import pytest
 from moto.dynamodb.models import dynamodb_backends
 
 from passerelle import wiring
-from passerelle.errors import PasserelleError
+from passerelle.access import Touched
+from passerelle.audit.model import audit_of
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.prescriptions import tasks
-from passerelle.identifiers import new_ulid
-from passerelle.journal import Announcement
 from passerelle.prescriptions import history
 from passerelle.prescriptions.model import ClaimChange, Outcome, PrescriptionCreated, Supplied
-from passerelle.prescriptions.reminders import hour_of
-from tests.journeys.test_crashes import Crash, Crashes, crashing
-from tests.prescribing import AT, PRACTICE, Region, code_of, later, region, request
+from tests.journeys.test_crashes import Crash, crashing
+from tests.prescribing import PRACTICE, Region, code_of, refused, region, request
 from tests.prescription_commands import COMMANDS, Command, Subject, key
-from tests.quick_moto import _item
-from tests.unit.test_prescription_matrix import CASES, Case, call, dispense_versions, prescription_of
+from tests.quick_moto import item_twin
+from tests.unit.test_prescription_matrix import CASES, Case, call, prescription_of
 
 _ACCOUNT, _REGION = "123456789012", "eu-west-3"
 State = dict[str, dict[Any, dict[Any, Any]]]
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Region]:
+def there() -> Iterator[Region]:
     with region() as made:
         yield made
+
+
+@pytest.fixture
+def here(there: Region) -> Iterator[Region]:
+    """With nothing of the tests before: what is compared is all that is stored."""
+    empty = saved()
+    yield there
+    restore(empty)
 
 
 def tables() -> dict[str, Any]:
@@ -45,7 +51,7 @@ def tables() -> dict[str, Any]:
 def saved() -> State:
     """All that is stored, apart from what goes on being written."""
     return {
-        name: {pk: {sk: _item(item) for sk, item in kept.items()} for pk, kept in table.items.items()}
+        name: {pk: {sk: item_twin(item) for sk, item in kept.items()} for pk, kept in table.items.items()}
         for name, table in tables().items()
     }
 
@@ -54,44 +60,49 @@ def restore(state: State) -> None:
     for name, table in tables().items():
         table.items.clear()
         for pk, kept in state[name].items():
-            table.items[pk] = {sk: _item(item) for sk, item in kept.items()}
+            table.items[pk] = {sk: item_twin(item) for sk, item in kept.items()}
 
 
-def shown(state: State, *, without: tuple[str, ...] = ()) -> dict[tuple[str, str, str], Any]:
-    """Every item by its place; `without` are tables that record each attempt, also one that is refused."""
+Items = dict[tuple[str, str, str], Any]
+
+
+def everything() -> Items:
+    """Every item by its place, but for the audit trail, which records each attempt."""
     return {
         (name, pk.value, sk.value): item.to_json()["Attributes"]
-        for name, partitions in state.items()
-        if name not in without
-        for pk, kept in partitions.items()
+        for name, table in tables().items()
+        if name != wiring.table_names().audit
+        for pk, kept in table.items.items()
         for sk, item in kept.items()
     }
 
 
-def everything() -> dict[tuple[str, str, str], Any]:
-    return shown(saved(), without=(wiring.table_names().audit,))
-
-
-def crash_everywhere(make: Callable[[], object], restart: Callable[[], None], look: Callable[[bool], None]) -> int:
+def crash_everywhere(
+    make: Callable[[], object], restart: Callable[[], None], look: Callable[[bool, int], None]
+) -> None:
     """End the process before the first call and after each one; `look` sees what is left, and repeats the command.
 
-    It is told whether the commit was made. How many calls there are.
+    It is told whether the commit was made, and how many items there are where nobody crashes.
     """
+    done = []
     with crashing() as crashes:
         for _ in range(2):  # keys are fetched by the first
             restart()
             crashes.calls = 0
             make()
-        total = crashes.calls
+        total, items = crashes.calls, len(everything())
+        assert total >= 2  # what is there, and the commit
+        restart()
+        before = everything()
         for at in range(total + 1):
             restart()
-            before = everything()
             crashes.calls, crashes.at, crashes.is_done = 0, max(at, 1), at > 0
             with pytest.raises(Crash):
                 make()
             crashes.at = None
-            look(everything() != before)
-    return total
+            done.append(everything() != before)
+            look(done[-1], items)
+    assert done == [False] * total + [True]  # the commit is the last call
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
@@ -99,72 +110,90 @@ def test_a_command_is_made_once_wherever_the_process_ended(here: Region, command
     """Item 4, for every command."""
     on = command.prepare(Subject(here))
     start, id, used = saved(), on.id, key()
+    made = operations(id).count(command.operation)
 
     def restart() -> None:
         restore(start)
         on.id = id
 
-    committed = []
-
-    def look(is_done: bool) -> None:
-        committed.append(is_done)
+    def look(is_done: bool, items: int) -> None:
         again = command.make(on, used)
         assert again.is_replay is is_done
         after = everything()
-        for _ in range(2):
+        assert len(after) == items
+        assert operations(on.id).count(command.operation) == made + 1
+        if is_done:
             repeated = command.make(on, used)
-            assert repeated.is_replay
             assert (told(repeated), repeated.status) == (told(again), again.status)
-        assert everything() == after
-        stored = here.stored(on.id)
-        events = wiring.prescription_store().history(on.id)
-        assert history.is_unbroken(events, stored.group.head)
-        name = command.name.partition(" ")[0]
-        assert [each.operation for each in events].count(name) == made_before(start, id, name) + 1
+            assert everything() == after
 
-    total = crash_everywhere(lambda: command.make(on, used), restart, look)
-    assert committed == sorted(committed)  # what was not done, and then what was
-    assert committed.count(True) == 1
-    assert total >= 2
-    restart()
+    crash_everywhere(lambda: command.make(on, used), restart, look)
+
+
+def operations(id: str) -> list[str]:
+    """What the history of a prescription says was done, if it is unbroken."""
+    if not id:
+        return []
+    found = wiring.prescription_store().find_with_history(id)
+    assert found is not None
+    prescription, events = found
+    assert history.is_unbroken(events, prescription.group.head)
+    return [each.operation for each in events]
 
 
 def told(outcome: Outcome) -> bytes:
     return fhir_json.dumps(tasks.render(outcome))
 
 
-def made_before(start: State, id: str, name: str) -> int:
-    found = (item for (_, pk, sk), item in shown(start).items() if pk == f"RX#{id}" and sk.startswith("EVENT#"))
-    return sum(item["operation"]["S"] == name for item in found)
-
-
 @pytest.mark.parametrize(
-    ("prepare", "hours", "states"),
-    [
-        (Subject.claimed, 24, "R"),
-        (Subject.issued, 24 * 120, "X"),
-        (Subject.drafted, 24 * 8, "E"),
-        (Subject.ready, 0, "C"),
-    ],
+    ("prepare", "states"),
+    [(Subject.claimed, "R"), (Subject.issued, "X"), (Subject.drafted, "E"), (Subject.ready, "C")],
     ids=["lapsed lease", "ended validity", "abandoned draft", "reminder"],
 )
 def test_what_the_exchange_does_by_itself_is_done_once(
-    here: Region, prepare: Callable[[Subject], Subject], hours: int, states: str
+    here: Region, prepare: Callable[[Subject], Subject], states: str
 ) -> None:
+    """Item 4, for the sweeps and reminders: what is due comes again until it is done."""
     on = prepare(Subject(here))
-    start, hour = saved(), on.woken()
-    while here.stored(on.id).group.wakes_at != hour or not is_last(on, hour, states):
-        on.attended(hour)
-        start, hour = saved(), on.woken()
 
-    def look(is_done: bool) -> None:
+    def is_reached() -> bool:
+        return "".join(line.state for line in here.stored(on.id).lines) == states
+
+    while True:
+        start, hour = saved(), on.woken()
+        on.attended(hour)
+        if is_reached():
+            break
+
+    def look(_: bool, items: int) -> None:
         on.attended(hour)
         once = everything()
         on.attended(hour)
         assert everything() == once
-        stored = here.stored(on.id)
-        assert "".join(line.state for line in stored.lines) == states
-        assert history.is_unbroken(wiring.prescription_store().history(on.id), stored.group.head)
-        assert (wiring.table_names().clinical, f"DUE#{hour}", on.id) not in once
+        assert len(once) == items
+        assert is_reached()
+        assert operations(on.id)
+        assert on.id not in on.wakes.due(hour)
 
-    assert crash_everywhere(lambda: on.attended(hour), lambda: restore(start), look) >= 2
+    crash_everywhere(lambda: on.attended(hour), lambda: restore(start), look)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+_REFUSED = {case.row.id: case for case in reversed(CASES) if case.cell.error is not None and case.row.id != "withdraw"}
+
+
+@pytest.mark.parametrize("case", list(_REFUSED.values()), ids=str)
+def test_a_refusal_leaves_every_item_as_it_was(here: Region, case: Case) -> None:
+    """A sample of the matrix on DynamoDB: one refusal of each row that has one."""
+    found = prescription_of(here.patient, case)
+    id = found.group.id
+    made = [PrescriptionCreated(prescription=found)]
+    made += [ClaimChange(prescription=id, claim=each) for each in found.claims]  # type: ignore[misc]
+    made += [Supplied(prescription=id, entry=each) for each in found.ledger]  # type: ignore[misc]
+    wiring.journal().commit([*made, *audit_of(request(PRACTICE, "seed"), Touched.of([here.patient]))])
+    assert here.stored(id) == found
+    before = everything()
+    error = refused(call, here, case, id)
+    assert (error.status, code_of(error)) == (case.cell.http, case.cell.error)
+    assert everything() == before

@@ -102,6 +102,11 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
         yield Ground(there, rounds=1)
 
 
+@pytest.fixture
+def memory() -> Ground:
+    return Ground(region_in_memory())
+
+
 def at_once(*calls: Callable[[], Any]) -> list[Outcome | PasserelleError]:
     """What each of the calls gives that are made at the same moment."""
     barrier = threading.Barrier(len(calls))
@@ -245,13 +250,13 @@ def test_withdraw_and_dispense(ground: Ground) -> None:
         assert ground.adds_up(id)
 
 
-def test_one_supply_is_taken_back_once(ground: Ground) -> None:
-    for _ in ground.times(15):
-        id, code = ground.issued()
-        ground.here.dispense(id, ground.here.accept(id, code).secret, 10)
-        found = raced(*[partial(ground.here.withdraw, ground.here.last_supply(id))] * 3)
+def test_one_supply_is_taken_back_once(memory: Ground) -> None:
+    for _ in memory.times(15):
+        id, code = memory.issued()
+        memory.here.dispense(id, memory.here.accept(id, code).secret, 10)
+        found = raced(*[partial(memory.here.withdraw, memory.here.last_supply(id))] * 3)
         assert sorted(found) == ["RX-STATE", "RX-STATE", OK]
-        assert ground.adds_up(id)
+        assert memory.adds_up(id)
 
 
 def test_route_and_claim(ground: Ground) -> None:
@@ -265,13 +270,13 @@ def test_route_and_claim(ground: Ground) -> None:
             assert ground.here.accept(id, routed.access_code).status == 200
 
 
-def test_one_holder_ends_a_claim_once(ground: Ground) -> None:
-    for _ in ground.times(20):
-        id, code = ground.issued()
-        secret = ground.here.accept(id, code).secret
-        found = raced(partial(ground.here.reject, id, secret), partial(ground.here.reject, id, secret))
+def test_one_holder_ends_a_claim_once(memory: Ground) -> None:
+    for _ in memory.times(20):
+        id, code = memory.issued()
+        secret = memory.here.accept(id, code).secret
+        found = raced(partial(memory.here.reject, id, secret), partial(memory.here.reject, id, secret))
         assert sorted(found) == ["RX-NOT-CLAIMED", OK]
-        assert ground.line(id).state == "R"
+        assert memory.line(id).state == "R"
 
 
 # --- signatures and answers -----------------------------------------------------------------------------------------
@@ -410,16 +415,16 @@ def lease_end(ground: Ground, id: str) -> datetime:
     ("milliseconds", "holder", "other"),
     [(-1, OK, "RX-CLAIMED-BY-OTHER"), (0, "RX-LEASE-LOST", "RX-CLAIMED-BY-OTHER"), (1, "RX-LEASE-LOST", OK)],
 )
-def test_around_the_end_of_a_lease(ground: Ground, milliseconds: int, holder: str, other: str) -> None:
+def test_around_the_end_of_a_lease(memory: Ground, milliseconds: int, holder: str, other: str) -> None:
     """Item 5: at once, and each as if it were alone."""
-    for _ in ground.times(5):
-        id, code = ground.issued()
-        secret = ground.here.accept(id, code).secret
-        at = lease_end(ground, id) + timedelta(milliseconds=milliseconds)
+    for _ in memory.times(5):
+        id, code = memory.issued()
+        secret = memory.here.accept(id, code).secret
+        at = lease_end(memory, id) + timedelta(milliseconds=milliseconds)
         found = raced(
-            partial(ground.here.dispense, id, secret, 1, at=at),
-            partial(ground.here.accept, id, code, caller=PHARMACY_B, at=at),
+            partial(memory.here.dispense, id, secret, 1, at=at),
+            partial(memory.here.accept, id, code, caller=PHARMACY_B, at=at),
         )
         assert found == (holder, other)
-        assert ground.line(id).fence == (2 if other == OK else 1)
-        assert ground.adds_up(id)
+        assert memory.line(id).fence == (2 if other == OK else 1)
+        assert memory.adds_up(id)

@@ -45,7 +45,10 @@ from tests.medicines import (
         (taken("", PARACETAMOL_CODEINE), ["paracetamol", "codeine"], "code"),
         (taken("", f"{ATC}B01AA03", f"{SMS}100000092079"), ["warfarine"], "code"),
         (taken("", ASPIRIN, f"{SMS}100000092079"), ["acide acetylsalicylique", "warfarine"], "code"),
-        (taken("Warfarine", ASPIRIN), ["acide acetylsalicylique"], "code"),
+        (taken("Warfarine", ASPIRIN), ["acide acetylsalicylique", "warfarine"], "code"),
+        (taken("Aspirine du Rhône 500 mg", ASPIRIN), ["acide acetylsalicylique"], "code"),
+        (taken("", ASPIRIN, PARACETAMOL_CODEINE), ["acide acetylsalicylique", "paracetamol", "codeine"], "code"),
+        (taken("", ASPIRIN, components=(taken("Warfarine"),)), ["acide acetylsalicylique", "warfarine"], "code"),
         (taken("WARFARINE"), ["warfarine"], "name"),
         (taken("Énalapril", f"{CIS}69999999"), ["enalapril"], "name"),
         (taken("aspirine"), ["acide acetylsalicylique"], "synonym"),
@@ -232,11 +235,33 @@ def test_pairs_of_what_was_already_taken_are_not_looked_at() -> None:
     assert (report.findings, report.checked_pairs) == ((), 2)
 
 
-def test_what_is_replaced_is_not_there_any_more() -> None:
+def test_what_is_replaced_by_the_same_is_not_there_any_more() -> None:
     ended = taken("warfarine", key="old", is_new=False)
-    for name in ("méthotrexate", "warfarine"):
-        report = checked(ended, taken(name, key="new", replaces=("old",)))
-        assert (report.findings, report.checked_pairs) == ((), 0)
+    report = checked(ended, taken("warfarine", key="new", replaces=("old",)))
+    assert (report.findings, report.checked_pairs) == ((), 0)
+
+
+def test_what_is_replaced_by_another_is_taken_until_it_is_stopped() -> None:
+    """To say that ibuprofène comes after warfarine does not make the two compatible."""
+    ended = taken("warfarine", key="old", is_new=False)
+    assert "t:ains-aco" in rules(checked(ended, taken("ibuprofène", key="new", replaces=("old",))))
+    other = taken("enalapril", key="old", is_new=False)
+    assert "duplicate:iec" not in rules(checked(other, taken("ramipril", key="new", replaces=("old",))))
+
+
+def test_two_that_replace_each_other_are_not_both_gone() -> None:
+    old = [taken("warfarine", key=key, is_new=False, replaces=(other,)) for key, other in ("ab", "ba")]
+    assert "t:ains-aco" in rules(checked(*old, "ibuprofène"))
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_preparation_is_all_that_it_is_made_of(is_known: bool) -> None:
+    """What is known of it is checked, and what is not is said."""
+    second = "Triméthoprime" if is_known else "Racine de mandragore"
+    mixed = taken("Préparation magistrale", components=(taken("Paracétamol"), taken(second)))
+    report = checked(mixed, "méthotrexate")
+    assert ("t:mtx-tmp" in rules(report)) is is_known
+    assert [each.reason for each in report.not_covered] == ([] if is_known else ["unknown-substance"])
 
 
 def test_of_two_new_ones_neither_hides_the_other() -> None:

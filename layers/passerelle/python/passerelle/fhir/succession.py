@@ -16,3 +16,7 @@ class Successions:
                 from passerelle.fhir.lists import ListSuccession
 
                 ListSuccession().check(type, before, after)
+            case "MedicationDispense" | "MedicationRequest" | "Task":
+                from passerelle.fhir.prescriptions.reserved import ReservedNumbers
+
+                ReservedNumbers().check(type, before, after)

@@ -8,17 +8,18 @@ line in force, whose own signed content stays what it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from passerelle.access import Request
-from passerelle.errors import NotFound
+from passerelle.errors import AccessRefused, NotFound
 from passerelle.journal import Change
+from passerelle.patients.model import Person
 from passerelle.prescriptions import history, lines, signature, worklists
 from passerelle.prescriptions.checking import Checked, Circumstances, signed_form
-from passerelle.prescriptions.commands import Move, Plan, Target, announced, check_role, roles
+from passerelle.prescriptions.commands import Move, Plan, Target, announced, check_role, held, is_kept_out, roles
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
     Ask,
@@ -65,13 +66,15 @@ class Asking(Prescribing):
     def request_renewal(self, request: Request, target: Target, text: str | None) -> Outcome:
         """Ask for the line again; the line itself stays as it is."""
 
-        def plan(prescription: Prescription) -> Plan:
+        def plan(prescription: Prescription, person: Person | None) -> Plan:
             self.check_visible(request, prescription)
+            if is_kept_out(request, prescription, person):
+                raise AccessRefused()
             ((line, cell),) = self.decisions(request, prescription, target, {})
             return self._asked(request, prescription, line, cell, Ask(**self._new(request, line, "renewal"), text=text))
 
         _check_line(target)
-        return self.run(request, target, plan)
+        return self.run(request, target, plan, also=[self.person_of(target)])
 
     def request_change(self, request: Request, target: Target, asked: AskedChange) -> Outcome:
         """Ask, as the holder of the line, to have it changed or explained."""
@@ -178,14 +181,18 @@ class Asking(Prescribing):
     def respond_change(self, request: Request, target: AskTarget, given: ChangeAnswer) -> Outcome:
         """Deny, explain, or put the line in force as it is signed to be; status 200."""
 
-        def plan(prescription: Prescription, known: Circumstances | None = None) -> Plan:
+        def plan(
+            prescription: Prescription,
+            known: Circumstances | None = None,
+            keys: Callable[[], Sequence[signature.Jwk]] = tuple,
+        ) -> Plan:
             ask, line = self._open(request, prescription, target, "change")
             answered = _answered(request, ask, given)
             if given.order is None or given.signed is None or known is None:
                 what = "denied" if given.answer == "deny" else "explained"
                 return self._told(request, prescription, line, answered, what)
             changed = self._changed(request, prescription, line, given.order)
-            content = self._signed(request, changed, line, target, given.signed, known)
+            content = self._signed(request, changed, line, target, given.signed, known, keys())
             answered = replace(answered, approved=content, approved_jws=given.signed.jws)
             plan = self._told(request, prescription, line, answered, "approved")
             after = changed.line(line.number)
@@ -199,7 +206,9 @@ class Asking(Prescribing):
             return replace(plan, moves=(move,), unmoved=(), bound={"change": history.sha256(content)})
 
         target_ = Target(id=target.id)
-        also = [self.known_of(request, target_)] if given.answer == "approve" else []
+        also: Sequence[Callable[[], Any]] = ()
+        if given.answer == "approve":
+            also = [self.known_of(request, target_), held(partial(self.keys.keys_of, request.caller))]
         return self.run(request, target_, plan, also=also, allowed=_PRESCRIBER)
 
     def _signed(
@@ -210,6 +219,7 @@ class Asking(Prescribing):
         target: AskTarget,
         signed: Signature,
         known: Circumstances,
+        keys: Sequence[signature.Jwk],
     ) -> str:
         """The content that is signed; raises RX-SIGNATURE, and RX-CDS-STOP for a finding that is in the way."""
         checked = self._check(changed, line, known)
@@ -218,7 +228,7 @@ class Asking(Prescribing):
             request, changed, line, target, digest, signed_form(changed.group, checked, signed.overrides)
         )
         is_of_today = signed.signed_on == paris_day(request.at)
-        if not is_of_today or not signature.is_signature(signed.jws, content, self.keys.keys_of(request.caller)):
+        if not is_of_today or not signature.is_signature(signed.jws, content, keys):
             raise rx("RX-SIGNATURE")
         unanswered = self._unanswered(checked, digest, signed.overrides)
         if unanswered:

@@ -12,19 +12,22 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import ANSWER_KEPT, account_of, once
+from passerelle.consents.control import is_shut_out
 from passerelle.consents.decision import profession_of
 from passerelle.directory.model import Role
-from passerelle.errors import NotFound, PasserelleError, Stale
+from passerelle.errors import AccessRefused, NotFound, PasserelleError, Stale
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_ulid, split_resource_id
 from passerelle.journal import Announcement, Change, Journal
 from passerelle.medicines.errors import KnowledgeUnavailable
 from passerelle.medicines.model import Concept, Product, Treatment
 from passerelle.medicines.ports import KnowledgeBase
+from passerelle.patients.model import Person
 from passerelle.prescriptions import history, reminders, validity, worklists
 from passerelle.prescriptions.checking import Checks, Circumstances
 from passerelle.prescriptions.errors import CATALOGUE, code_of, rx
@@ -53,6 +56,8 @@ from passerelle.prescriptions.ports import (
 from passerelle.prescriptions.refusals import refusal
 from passerelle.prescriptions.regulation import Regime, regime_of
 from passerelle.prescriptions.transitions import STATES, Cell, Transitions
+
+R = TypeVar("R")
 
 _ATTEMPTS = 8  # of a command that other commands of the same prescription overtake
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -200,12 +205,18 @@ class Commands:
 
         return read
 
+    def person_of(self, target: Target) -> Callable[[], Person | None]:
+        """The read of the person that a prescription is for."""
+        return lambda: self.people.find_person(target.patient) if target.patient else None
+
     def visible(self, request: Request, id: str) -> Prescription:
         prescription = self.prescriptions.find(id)
         if prescription is None:
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
         self.check_bound(request, prescription)
+        if is_kept_out(request, prescription, self.people.find_person(prescription.group.patient)):
+            raise AccessRefused()
         return prescription
 
     def check_bound(self, request: Request, prescription: Prescription) -> None:
@@ -354,7 +365,7 @@ class Commands:
         if self.knowledge is None:
             return regime_of(line, None)
         try:
-            product = self.knowledge.product(line.products)
+            product = self.the_product(line.products)
             known = None if product else self.knowledge.resolve(Treatment(key="", codings=line.products))
         except KnowledgeUnavailable:
             if not self.policy.sign_without_check:
@@ -365,9 +376,18 @@ class Commands:
     def known_product(self, codings: Sequence[str]) -> Product | None:
         """What is supplied, as the base knows it; without the base it is an unknown product."""
         try:
-            return self.knowledge.product(codings) if self.knowledge else None
+            return self.the_product(codings)
         except KnowledgeUnavailable:
             return None
+
+    def the_product(self, codings: Sequence[str]) -> Product | None:
+        """Raises RX-INVALID for codes of two products: the rules of one would hold for the other."""
+        if self.knowledge is None:
+            return None
+        products = {each.code: each for coding in codings if (each := self.knowledge.product([coding]))}
+        if len(products) > 1:
+            raise rx("RX-INVALID", "the codes name two products", issue="code-invalid")
+        return next(iter(products.values()), None)
 
     def effective(self, situation: Situation) -> str:
         return self.transitions.effective(situation.line.state, situation.holds)
@@ -430,7 +450,7 @@ class Commands:
             after, concerned = plan.made, tuple(line.number for line in plan.made.lines)
             accessed = replace(accessed, references=(*accessed.references, *touched(after.group).references))
         outcome = Outcome(
-            prescription=replace(after, claims=()),
+            prescription=told_to(request, replace(after, claims=())),
             lines=concerned,
             status=plan.status,
             access_code=plan.access_code,
@@ -443,6 +463,23 @@ class Commands:
         kept = _LONG_KEPT if request.name in _REPEATED_LATE else ANSWER_KEPT
         self.journal.commit([*changes, *account_of(request, accessed, outcome.to_map(), kept=kept)])
         return outcome
+
+
+def held(read: Callable[[], R]) -> Callable[[], Callable[[], R]]:
+    """The read for the one round of a command: what it raises is raised where its result is asked for."""
+
+    def run() -> Callable[[], R]:
+        try:
+            found = read()
+        except PasserelleError as refusal:
+            return partial(_raised, refusal)
+        return lambda: found
+
+    return run
+
+
+def _raised(refusal: PasserelleError) -> NoReturn:
+    raise refusal
 
 
 def moving(decided: Iterable[tuple[Line, Cell]]) -> Iterable[tuple[Line, str]]:
@@ -505,6 +542,22 @@ def roles(request: Request) -> frozenset[str]:
     if caller.role == Role.AUDITOR:
         return frozenset({"auditor"})
     return frozenset()
+
+
+def told_to(request: Request, prescription: Prescription) -> Prescription:
+    """What the caller is told of: a pharmacy learns that a prescription goes to another one, and not to which."""
+    group = prescription.group
+    if "pharmacy" not in roles(request) or group.routed_to in (None, request.caller.organisation):
+        return prescription
+    return replace(prescription, group=replace(group, routed_to=""))
+
+
+def is_kept_out(request: Request, prescription: Prescription, person: Person | None) -> bool:
+    """Whether the patient has shut out the professional who asks. Who holds a line finishes what was begun."""
+    caller = request.caller
+    if roles(request) & PROXIES or any(line.owner == caller.organisation for line in prescription.lines):
+        return False
+    return person is not None and is_shut_out(person.policy, (caller.professional, caller.organisation))
 
 
 def milliseconds(request: Request) -> int:

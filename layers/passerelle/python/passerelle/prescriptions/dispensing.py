@@ -86,10 +86,7 @@ class Dispensing(Commands):
             shown = self._shown(request, group, checked, signed_overrides(prescription))
             return Plan(prescription=presented, moves=moves, secret=secret, extra=relation, checks=shown)
 
-        def person() -> Person | None:
-            return self.people.find_person(target.patient) if target.patient else None
-
-        also = [person, self.known_of(request, target)]
+        also = [self.person_of(target), self.known_of(request, target)]
         return self.run(request, target, plan, also=also, unknown="RX-ACCESS-CODE", is_claim=True)
 
     def _shown(self, request: Request, group: Group, checked: Checked | None, answers: Sequence[Override]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from passerelle.access import Request
+from passerelle.errors import AccessRefused
 from passerelle.medicines.model import Allergy, Treatment
 from passerelle.prescriptions.checking import available, signed_overrides
-from passerelle.prescriptions.commands import Commands, Target, check_role
+from passerelle.prescriptions.commands import Commands, Target, check_role, is_kept_out
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import Examined, Order
 from passerelle.prescriptions.transitions import STATES
@@ -20,10 +21,12 @@ class Examining(Commands):
         """What is found about the lines of a prescription that are not over, and about `extra` beside them."""
         named = self.transitions.roles_of(request.name)
         check_role(request, {"pharmacy" if each == "pharmacist" else each for each in named})
-        prescription, known = self.find(target.id, [self.known_of(request, target)])
+        prescription, known, person = self.find(target.id, [self.known_of(request, target), self.person_of(target)])
         if prescription is None:
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
+        if is_kept_out(request, prescription, person):
+            raise AccessRefused()
         self.check_bound(request, prescription)
         self.decisions(request, prescription, target, {})
         group = prescription.group

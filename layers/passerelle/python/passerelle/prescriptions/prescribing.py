@@ -5,7 +5,7 @@ E-prescription contract, sections 5, 15 and 16.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
@@ -33,6 +33,7 @@ from passerelle.prescriptions.commands import (
     announced,
     check_key,
     check_role,
+    held,
     moving,
     roles,
     touched,
@@ -49,6 +50,7 @@ from passerelle.prescriptions.model import (
     PrescriptionCreated,
     Signature,
 )
+from passerelle.prescriptions.ports import Registration
 from passerelle.prescriptions.regulation import longest_narcotic
 from passerelle.prescriptions.scope import prescribes
 from passerelle.prescriptions.transitions import STATES
@@ -98,7 +100,8 @@ class Prescribing(Commands):
         group = prescription.group
         checked = self._checked(prescription, known)
         digest = self._digest(checked)
-        content = self.content(request, prescription, digest, signed_form(group, checked, overrides))
+        patient = self.people.read(request, group.patient)
+        content = self.content(prescription, patient, digest, signed_form(group, checked, overrides))
         return Prepared(
             group=group,
             content=content,
@@ -120,23 +123,28 @@ class Prescribing(Commands):
     def activate(self, request: Request, target: Target, signed: Signature) -> Outcome:
         """Put a signed draft in force: all its lines, or none."""
 
-        def plan(prescription: Prescription, known: Circumstances) -> Plan:
+        def plan(
+            prescription: Prescription,
+            known: Circumstances,
+            keys: Callable[[], Sequence[signature.Jwk]],
+            patient: Callable[[], Registration],
+        ) -> Plan:
             self.check_visible(request, prescription)
             check = cache(lambda: self._checked(prescription, known))
             digest = cache(lambda: signed.digest or self._digest(check()))
             content = cache(
                 lambda: self.content(
-                    request, prescription, digest(), signed_form(prescription.group, check(), signed.overrides)
+                    prescription, patient(), digest(), signed_form(prescription.group, check(), signed.overrides)
                 )
             )
-            is_signed = cache(lambda: signature.is_signature(signed.jws, content(), self.keys.keys_of(request.caller)))
+            is_signed = cache(lambda: signature.is_signature(signed.jws, content(), keys()))
             regimes = {line.number: self.regime_of(line) for line in prescription.lines}
             facts = {
                 "signed_on": signed.signed_on,
                 "has_valid_signature": is_signed,
                 "unanswered": cache(lambda: self._unanswered(check(), digest(), signed.overrides)),
                 "regimes": regimes,
-                "born_on": lambda: self.people.read(request, prescription.group.patient).traits.birth_date,
+                "born_on": lambda: patient().traits.birth_date,
                 "covered": cache(lambda: self.covered(prescription.group)),
             }
             decided = self.decisions(request, prescription, target, facts)
@@ -155,7 +163,12 @@ class Prescribing(Commands):
 
         if target.lines:
             raise rx("RX-INVALID", "the operation is on the whole prescription", issue="value")
-        return self.run(request, target, plan, also=[self.known_of(request, target)])
+        also = [
+            self.known_of(request, target),
+            held(partial(self.keys.keys_of, request.caller)),
+            held(partial(self.people.read, request, target.patient or "")),
+        ]
+        return self.run(request, target, plan, also=also)
 
     def _kept(
         self, request: Request, group: Group, checked: Checked | None, overrides: Sequence[Override]
@@ -215,14 +228,13 @@ class Prescribing(Commands):
                 return found
 
     def content(
-        self, request: Request, prescription: Prescription, digest: str, overrides: Sequence[Mapping[str, Any]]
+        self, prescription: Prescription, patient: Registration, digest: str, overrides: Sequence[Mapping[str, Any]]
     ) -> str:
         """The bytes to sign: the lines that are still drafts, as they will be in force."""
         group = prescription.group
-        patient = self.people.read(request, group.patient).traits
         drafts = [line for line in prescription.lines if STATES[line.state].kind == "draft"]
         signed_lines = [self.record.signed_line(group, line) for line in drafts]
-        return signature.content(group, signed_lines, patient, digest=digest, overrides=overrides)
+        return signature.content(group, signed_lines, patient.traits, digest=digest, overrides=overrides)
 
 
 def begun(request: Request, order: Order) -> tuple[Prescription, HistoryEvent, str]:

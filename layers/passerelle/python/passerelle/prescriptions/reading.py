@@ -11,9 +11,18 @@ from functools import partial
 
 from passerelle.access import Request
 from passerelle.directory.model import Role
-from passerelle.errors import Invalid, PasserelleError
+from passerelle.errors import AccessRefused, Invalid, PasserelleError
 from passerelle.prescriptions import history, worklists
-from passerelle.prescriptions.commands import Commands, Target, check_role, locked_out, roles
+from passerelle.prescriptions.commands import (
+    PROXIES,
+    Commands,
+    Target,
+    check_role,
+    is_kept_out,
+    locked_out,
+    roles,
+    told_to,
+)
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import Chain, HistoryEvent, Line, Listing, Prescription, View
 from passerelle.prescriptions.numbers import is_well_formed, opens
@@ -92,7 +101,8 @@ class Reading(Commands):
         is_own_list = patient is None and number is None and not ids
         ids, following = self._candidates(request, patient, ids, number, limit, after)
         found = self.in_parallel(*(partial(self.prescriptions.find, each) for each in ids)) if ids else ()
-        visible = [self._seen(request, each) for each in found if each and self._is_visible(request, each)]
+        concerning = [each for each in found if each and self._is_visible(request, each)]
+        visible = [self._seen(request, each) for each in self._open_to(request, concerning)]
         if is_own_list:
             visible = [each for each in visible if request.caller.organisation in worklists.concerned(each)]
         return Listing(prescriptions=tuple(visible), following=following)
@@ -129,6 +139,15 @@ class Reading(Commands):
             raise
         return True
 
+    def _open_to(self, request: Request, prescriptions: Sequence[Prescription]) -> list[Prescription]:
+        """Those of patients who have not shut the caller out."""
+        if not prescriptions or roles(request) & PROXIES:
+            return list(prescriptions)
+        patients = list(dict.fromkeys(each.group.patient for each in prescriptions))
+        found = self.in_parallel(*(partial(self.people.find_person, each) for each in patients))
+        persons = dict(zip(patients, found, strict=True))
+        return [each for each in prescriptions if not is_kept_out(request, each, persons[each.group.patient])]
+
     def _check_reader(self, request: Request, prescription: Prescription) -> None:
         """Those who may read a history: an auditor too, and no pharmacy that is only to be the next."""
         mine = roles(request)
@@ -138,11 +157,13 @@ class Reading(Commands):
         if "pharmacy" in mine and all(claim.owner != request.caller.organisation for claim in prescription.claims):
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
+        if is_kept_out(request, prescription, self.people.find_person(prescription.group.patient)):
+            raise AccessRefused()
 
     def _seen(self, request: Request, prescription: Prescription) -> Prescription:
         """In effective states; of claims, a pharmacy sees its own."""
         seen = tuple(self._seen_line(request, prescription, line) for line in prescription.lines)
-        return replace(prescription, lines=seen)
+        return told_to(request, replace(prescription, lines=seen))
 
     def _seen_line(self, request: Request, prescription: Prescription, line: Line) -> Line:
         state = self.effective(self.situation(request, prescription, line, {}))

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from passerelle.access import Request
 from passerelle.consents.control import is_shut_out
+from passerelle.errors import AccessRefused
 from passerelle.journal import Change
 from passerelle.patients.model import Person
 from passerelle.prescriptions import numbers
-from passerelle.prescriptions.commands import PROXIES, Commands, Plan, Target, roles
+from passerelle.prescriptions.commands import PROXIES, Commands, Plan, Target, is_kept_out, roles
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import Outcome, Prescription, Route
 from passerelle.prescriptions.relations import related
@@ -28,10 +29,13 @@ class Routing(Commands):
             return all(map(self.parties.is_known, named))
 
         def person() -> Person | None:
-            return self.people.find_person(target.patient) if target.patient and named else None
+            is_needed = named or "coordinator" in roles(request)
+            return self.people.find_person(target.patient) if target.patient and is_needed else None
 
         def plan(prescription: Prescription, person: Person | None, is_known: bool) -> Plan:
             self.check_visible(request, prescription)
+            if is_kept_out(request, prescription, person):
+                raise AccessRefused()
             if not is_known:
                 raise rx("RX-INVALID", "no organisation of the directory has this identifier", issue="value")
             is_patient = bool(roles(request) & PROXIES)

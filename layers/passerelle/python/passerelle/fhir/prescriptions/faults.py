@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,8 @@ from passerelle.prescriptions.validity import paris_day
 # So that no sum with a duration leaves the calendar.
 _EARLIEST, _LATEST = date(1900, 1, 1), date(2199, 12, 31)
 
+_UNSEEN = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # controls, and what puts text in another order
+
 
 def check(resource: Any, *, expected_type: str, path: str | None = None) -> None:
     """Refuse what is not valid FHIR as the contract does: every fault is a 400 RX-INVALID."""
@@ -24,6 +27,20 @@ def check(resource: Any, *, expected_type: str, path: str | None = None) -> None
     except PasserelleError as error:
         details = Coding(system=SYSTEM, code="RX-INVALID")
         raise Invalid(issues=[replace(issue, details=details) for issue in error.issues]) from None
+    _check_plain(resource, path or expected_type)
+
+
+def _check_plain(value: Any, path: str) -> None:
+    """Refuse what could turn the meaning of the rest around, wherever it stands (R4 2.4.0.1), or what is read of it."""
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, each in members:
+        where = f"{path}.{name}" if isinstance(value, dict) else f"{path}[{name}]"
+        if name in ("modifierExtension", "implicitRules"):
+            raise invalid("what changes the meaning of other elements is not taken", where)
+        if isinstance(each, str) and _UNSEEN.search(each):
+            raise invalid("a text has characters that are not seen and change what is read", where)
+        if isinstance(each, dict | list):
+            _check_plain(each, where)
 
 
 @contextmanager

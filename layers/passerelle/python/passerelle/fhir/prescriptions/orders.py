@@ -15,6 +15,7 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.prescriptions.attached import KINDS, Attached, spelled_out
 from passerelle.fhir.prescriptions.dosages import Regimen, days_of, regimen_of, unit
 from passerelle.fhir.prescriptions.faults import check, day, invalid, located, required
+from passerelle.fhir.prescriptions.reserved import NUMBERS
 from passerelle.identifiers import PATIENT_KEY, split_resource_id
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import MAX_LINES, Mention, Order, OrderLine
@@ -28,7 +29,7 @@ _ANSM = "http://data.esante.gouv.fr/ansm/medicament/"
 _PRODUCTS = tuple(_ANSM + name for name in ("SpecialitePharmaceutique", "Presentation", "UCD"))
 _NO_SUBSTITUTION = "N"  # of v3-substanceAdminSubstitution
 _SUBSTITUTION_REASONS = frozenset({"MTE", "EFG", "CIF"})  # arrêté du 12 novembre 2019
-_OWN = "/StructureDefinition/rx-"
+OWN = "/StructureDefinition/rx-"
 # What follows StructureDefinition/rx-, and the form of its value.
 _EXTENSIONS: Mapping[str, str] = {
     "ordinary-product": "valueBoolean",
@@ -40,7 +41,7 @@ _EXTENSIONS: Mapping[str, str] = {
 }
 _NOT_SIGNED = {"id", "meta", "text"}  # so that nothing beside the signed content is ever served
 # What the exchange gives itself, and what would turn the meaning of a line around.
-_NOT_TAKEN = ("groupIdentifier", "statusReason", "modifierExtension", "reportedReference")
+_NOT_TAKEN = ("groupIdentifier", "statusReason", "reportedReference")
 _OTHER_BUNDLES = {"document", "message", "transaction", "transaction-response", "batch", "batch-response", "history"}
 
 
@@ -118,12 +119,21 @@ def _check_taken(request: Json, where: str) -> None:
         raise required("authoredOn and a dosage are required", where)
     if any("patientInstruction" in dosage for dosage in request["dosageInstruction"]):
         raise invalid("patientInstruction is not part of a prescription", f"{where}.dosageInstruction")
+    for place, contained in enumerate(request.get("contained", [])):
+        if contained["resourceType"] == "Patient":
+            raise invalid("the line is for the person that its subject names", f"{where}.contained[{place}]")
+    for place, identifier in enumerate(request.get("identifier", [])):
+        if NUMBERS in identifier.get("system", ""):
+            raise invalid("numbers of prescriptions are the exchange's to give", f"{where}.identifier[{place}]")
+    told: set[str] = set()
     for place, extension in enumerate(request.get("extension", [])):
-        _, is_own, name = extension["url"].partition(_OWN)
-        if is_own and _EXTENSIONS.get(name, "") not in extension:
+        _, is_own, name = extension["url"].partition(OWN)
+        if is_own and (name in told or _EXTENSIONS.get(name, "") not in extension):
             raise invalid(
-                "an extension of this exchange is unknown, or has another value", f"{where}.extension[{place}]"
+                "an extension of this exchange is unknown, given twice, or has another value",
+                f"{where}.extension[{place}]",
             )
+        told.add(name if is_own else "")
 
 
 def _read(request: Json, where: str) -> OrderLine:
@@ -138,9 +148,12 @@ def _read(request: Json, where: str) -> OrderLine:
     if not quantity:
         _check_told(regimen, duration, where)
     discharge = _extension(request, "planned-discharge")
+    kept = {name: each for name, each in request.items() if name not in _NOT_SIGNED}
+    if "reference" in request["subject"]:  # and nothing else that it says of the person: nobody checked that
+        kept["subject"] = {"reference": request["subject"]["reference"]}
     codings = products(request, where)
     return OrderLine(
-        request=fhir_json.dumps({n: each for n, each in request.items() if n not in _NOT_SIGNED}).decode(),
+        request=fhir_json.dumps(kept).decode(),
         prescriber=_prescriber(request, where),
         authored_on=authored_on,
         product=codings[0],
@@ -209,7 +222,7 @@ def _quantity(request: Json, supply: Json, repeats: int, where: str) -> Json:
 
 def _extension(request: Json, name: str) -> Any:
     """The value of one of our extensions, whatever base it is below."""
-    urls = f"{_OWN}{name}"
+    urls = f"{OWN}{name}"
     found = [each for each in request.get("extension", []) if each["url"].endswith(urls)]
     return found[0][_EXTENSIONS[name]] if found else None
 
@@ -280,6 +293,9 @@ def products(resource: Json, where: str) -> tuple[str, ...]:
     medication = _contained(resource, resource.get("medicationReference", {}))
     found = _codings(medication.get("code", {}) if concept is None else concept)
     found = found or _prepared(resource, medication.get("ingredient", []))
+    systems = [each.rpartition("|")[0] for each in dict.fromkeys(found)]
+    if any(systems.count(each) > 1 for each in _PRODUCTS):
+        raise rx("RX-INVALID", "the codes name two products", issue="code-invalid", expression=f"{where}.medication")
     if not found:
         raise rx("RX-INVALID", "the product must be coded", issue="code-invalid", expression=f"{where}.medication")
     return tuple(sorted(found, key=lambda each: not each.startswith(_PRODUCTS)))

@@ -69,8 +69,7 @@ class FhirClinicalRecord:
     def dispense_version(
         self, group: Group, line: Line, entry: LedgerEntry, supply: Supply, at: datetime
     ) -> tuple[Change, str]:
-        handed_over = {"whenHandedOver": entry.at}  # unless it says when: the commit is the permission to
-        stored = stamped({**handed_over, **requests.with_own(supply, group, line)}, entry.dispense_id, 1, at)
+        stored = stamped(requests.with_own(supply, group, line, entry.organisation, at), entry.dispense_id, 1, at)
         body = fhir_json.dumps(stored)
         change = RecordVersion(
             key=ResourceKey(type="MedicationDispense", id=entry.dispense_id, patient=group.patient),

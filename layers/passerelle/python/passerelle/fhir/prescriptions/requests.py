@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from passerelle.fhir import json as fhir_json
@@ -26,8 +26,8 @@ from passerelle.fhir.prescriptions.elements import (
     number_of,
     organisation,
 )
-from passerelle.fhir.prescriptions.faults import check, invalid, required
-from passerelle.fhir.prescriptions.orders import RPPS, order_line, parse_orders, products
+from passerelle.fhir.prescriptions.faults import check, day, invalid, required
+from passerelle.fhir.prescriptions.orders import RPPS, STRUCTURE, order_line, parse_orders, products
 from passerelle.fhir.prescriptions.overrides import overrides_in
 from passerelle.fhir.prescriptions.supplies import supply_of
 from passerelle.fhir.resource import stamped
@@ -49,6 +49,7 @@ from passerelle.prescriptions.model import (
     RenewalAnswer,
     Supply,
 )
+from passerelle.prescriptions.validity import paris_day
 from passerelle.records.model import Placement, RecordVersion, ResourceKey
 
 Json = Mapping[str, Any]
@@ -68,6 +69,8 @@ DENIALS = (
     "clinical-grounds",
 )
 _ASK_ID = re.compile(r"(?P<group>.+)-r(?P<number>\d\d)", re.ASCII)
+_HANDED_OVER = "MedicationDispense.whenHandedOver"
+_AHEAD = timedelta(hours=1)  # a clock of a pharmacy may be
 _DUPLICATE_THERAPY = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "DUPTHPY"}
 
 
@@ -337,7 +340,7 @@ def late_versions(
     assert line is not None
     patient = {"reference": f"Patient/{group.patient}"}
     mark = {"url": f"{group.base_url}/StructureDefinition/rx-unreconciled", "valueBoolean": True}
-    dispense = with_own(supply, group, line)
+    dispense = with_own(supply, group, line, late.organisation, at)
     dispense["extension"] = [*dispense.get("extension", []), mark]
     supplies = [f"MedicationDispense/{each.dispense_id}" for each in prescription.supplies_of(line.number)]
     concerned = [f"MedicationRequest/{line.request_id}", f"MedicationDispense/{late.dispense_id}", *supplies]
@@ -356,8 +359,12 @@ def late_versions(
     return (first, second), (first_body, second_body)
 
 
-def with_own(supply: Supply, group: Group, line: Line) -> dict[str, Any]:
-    """The MedicationDispense of a supply, naming its patient and order; raises RX-INVALID if it named others."""
+def with_own(supply: Supply, group: Group, line: Line, pharmacy: str, at: datetime) -> dict[str, Any]:
+    """The MedicationDispense of a supply, naming its patient and order; raises RX-INVALID if it named others, or
+    another pharmacy as the one that supplied, or a day on which it cannot have been.
+
+    Unless it says when it was handed over, that is now: the commit is the permission to.
+    """
     dispense: dict[str, Any] = fhir_json.loads(supply.dispense.encode())
     own = {
         "subject": {"reference": f"Patient/{group.patient}"},
@@ -366,6 +373,13 @@ def with_own(supply: Supply, group: Group, line: Line) -> dict[str, Any]:
     for name, value in own.items():
         if name in dispense and dispense[name] != value:
             raise invalid("the supply is for another prescription or patient", f"MedicationDispense.{name}")
+    supplier = dispense["performer"][0]["actor"].get("identifier", {})
+    if supplier.get("system") == STRUCTURE and supplier.get("value") != pharmacy:
+        raise invalid("the supply is said to be of another pharmacy", "MedicationDispense.performer")
+    if "whenHandedOver" not in dispense:
+        dispense["whenHandedOver"] = at.isoformat()
+    elif not group.authored_on <= day(dispense["whenHandedOver"], _HANDED_OVER) <= paris_day(at + _AHEAD):
+        raise invalid("the supply is of another time than the prescription", _HANDED_OVER)
     return {**dispense, **own}
 
 

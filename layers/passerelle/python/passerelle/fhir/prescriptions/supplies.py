@@ -10,7 +10,7 @@ from passerelle.fhir import json as fhir_json
 from passerelle.fhir.prescriptions.calls import Arguments, TaskCall, target_of
 from passerelle.fhir.prescriptions.dosages import unit
 from passerelle.fhir.prescriptions.faults import check, invalid, located, required
-from passerelle.fhir.prescriptions.orders import products
+from passerelle.fhir.prescriptions.orders import OWN, products
 from passerelle.fhir.prescriptions.overrides import overrides_in
 from passerelle.prescriptions.commands import Target
 from passerelle.prescriptions.model import Supply
@@ -29,8 +29,11 @@ def parse_supply(call: TaskCall) -> tuple[Target, Supply]:
 def supply_of(dispense: Any, *, secret: str) -> Supply:
     """The supply that a MedicationDispense records."""
     check(dispense, expected_type="MedicationDispense")
-    if dispense["status"] != "completed" or "modifierExtension" in dispense:
+    if dispense["status"] != "completed":
         raise invalid("a supply is recorded with status completed, as it is", "MedicationDispense.status")
+    for place, extension in enumerate(dispense.get("extension", [])):
+        if OWN in extension["url"]:
+            raise invalid("an extension of this exchange is not taken", f"MedicationDispense.extension[{place}]")
     quantity = dispense.get("quantity", {})
     if "value" not in quantity:
         raise required("the quantity supplied is required", "MedicationDispense.quantity")

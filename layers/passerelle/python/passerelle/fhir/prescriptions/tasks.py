@@ -169,7 +169,7 @@ def _group_task(prescription: Prescription) -> Json:
         task["extension"] = forms
     if group.signed is not None:
         task["focus"] = {"reference": _binary_url(group.id), "type": "Binary"}
-    if group.routed_to is not None:
+    if group.routed_to:  # "" is one that the caller is not to know
         task["restriction"] = {"recipient": [organisation(group.routed_to)]}
     return task
 

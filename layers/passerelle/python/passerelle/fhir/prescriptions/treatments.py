@@ -48,6 +48,7 @@ _GESTATION, _OVERDUE = timedelta(days=280), timedelta(days=21)
 _NOT_PREGNANT = timedelta(days=30)  # for so long it holds that there is none
 _SUPPLY = 30  # days of a supply that does not say: the most that one may cover (CSP R5132-12)
 _MAX_SUPPLIES = 200  # that are read, the newest
+_MAX_GIVEN = 50  # medicines that a call adds, and allergies
 _OBSERVATIONS = 10  # of one code that are read, the newest
 _UNDATED = ("0" * 12, "0" * 12)
 _RESULTS = frozenset({"final", "amended", "corrected", "appended"})
@@ -241,6 +242,7 @@ def _reads(at: datetime) -> list[_Read]:
         _Read("orders", "MedicationRequest", Scan(between=year)),
         _Read("orders", "MedicationRequest", Scan(between=_UNDATED)),
         _Read("supplies", "MedicationDispense", Scan(between=year, limit=_MAX_SUPPLIES + 1)),
+        _Read("supplies", "MedicationDispense", Scan(between=_UNDATED, limit=_MAX_SUPPLIES + 1)),
         _Read("statements", "MedicationStatement", Scan()),
         _Read("allergies", "AllergyIntolerance", Scan()),
         _Read("conditions", "Condition", Scan()),
@@ -406,9 +408,14 @@ def _taken(found: _Found, entries: Mapping[str, Sequence[Indexed]], day: date) -
     for key, some in supplies.items():
         if key not in told and _covered_until(some, found.bodies.get(key, {}), day) > day:
             told.add(key)
-            reference, newest = max(some, key=lambda each: _handed_over(each[1]))
             order = _read(found, found.bodies[key], key) if key in found.bodies else None
-            yield _supplied(_read(found, newest, key), order, reference)
+            products: set[Any] = set()
+            for reference, body in sorted(some, key=lambda each: _handed_over(each[1]), reverse=True):
+                given = _read(found, body, reference if products else key)
+                product = (given.codings, given.text, given.components)
+                if product not in products:
+                    products.add(product)
+                    yield _supplied(given, order, reference)
     for reference, body in _of(found, entries["statements"]):
         sources = {each.get("reference") for name in ("basedOn", "derivedFrom") for each in body.get(name, [])}
         if sources.isdisjoint(told) and _goes_on(body, day):
@@ -431,7 +438,7 @@ def _supplied(given: Treatment, order: Treatment | None, reference: str) -> Trea
     """What was supplied, taken as it was ordered where the supply does not say how."""
     if order is None or given.units_per_day or given.mg_per_day:
         return replace(given, reference=reference)
-    return replace(_instead(order, given), reference=reference)
+    return replace(_instead(order, given), key=given.key, reference=reference)
 
 
 def _instead(ordered: Treatment, given: Treatment) -> Treatment:
@@ -647,8 +654,10 @@ def parse_check(call: BareCall) -> tuple[Target, tuple[Treatment, ...], tuple[Al
 
 
 def _given(arguments: Arguments, name: str, types: Sequence[str]) -> Iterator[Json]:
-    for part in arguments.parts(name):
-        where = f"Parameters.parameter.where(name='{name}')"
+    where, parts = f"Parameters.parameter.where(name='{name}')", arguments.parts(name)
+    if len(parts) > _MAX_GIVEN:  # each is looked at beside every other
+        raise invalid(f"the parameter {name} is given at most {_MAX_GIVEN} times", where)
+    for part in parts:
         if "valueCodeableConcept" in part:
             concept = part["valueCodeableConcept"]
             yield {"medicationCodeableConcept": concept, "code": concept}
