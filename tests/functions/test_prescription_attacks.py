@@ -350,3 +350,17 @@ def gone(api: Api) -> tuple[str, str]:
     assert api.call(f"/Task/{id}/$route", body, by=PATIENT).status == 200
     shut(api.region.patient, *(each.organisation for each in (PHARMACY_A, PHARMACY_B, NURSE, PRACTICE)))
     return id, api.region.patient
+
+
+def test_nothing_of_who_was_erased_is_told(api: Api) -> None:
+    """From the decision on, before anything is destroyed."""
+    case = somebody(api).prescribed("Paracétamol").in_force()
+    person = wiring.patient_index().find_person(case.patient)
+    assert person is not None
+    members = tuple(replace(each, is_erased=True) for each in person.records)
+    record.commit(PersonChange(before=person, after=replace(person, records=members, revision=person.revision + 1)))
+    for path in ("", "-01", "/$history"):
+        assert api.read(f"/Task/{case.id}{path}").status == 410
+    assert api.call(f"/Task/{case.id}/$check", None, key=None).status == 410
+    assert api.call(f"/Task/{case.id}/$accept", parameters(accessCode=case.code), by=PHARMACY_A).status == 410
+    assert case.id not in str(api.read("/Task?code=fulfil-prescription").body)

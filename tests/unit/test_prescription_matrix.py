@@ -15,7 +15,6 @@ from datetime import date, timedelta
 import pytest
 
 from passerelle.access import Caller
-from passerelle.errors import PasserelleError
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.prescriptions.reminders import FhirMessages
 from passerelle.identifiers import new_resource_id

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 
 from passerelle.access import Request
-from passerelle.errors import AccessRefused, NotFound
+from passerelle.errors import NotFound
 from passerelle.journal import Change
 from passerelle.patients.model import Person
 from passerelle.prescriptions import history, lines, signature, worklists
 from passerelle.prescriptions.checking import Checked, Circumstances, signed_form
-from passerelle.prescriptions.commands import Move, Plan, Target, announced, check_role, held, is_kept_out, roles
+from passerelle.prescriptions.commands import Move, Plan, Target, announced, check_open, check_role, held, roles
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import (
     Ask,
@@ -68,8 +68,7 @@ class Asking(Prescribing):
 
         def plan(prescription: Prescription, person: Person | None) -> Plan:
             self.check_visible(request, prescription)
-            if is_kept_out(request, prescription, person):
-                raise AccessRefused()
+            check_open(request, prescription, person)
             ((line, cell),) = self.decisions(request, prescription, target, {})
             return self._asked(request, prescription, line, cell, Ask(**self._new(request, line, "renewal"), text=text))
 

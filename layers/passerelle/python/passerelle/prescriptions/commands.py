@@ -20,7 +20,7 @@ from passerelle.audit.commands import ANSWER_KEPT, account_of, once
 from passerelle.consents.control import is_shut_out
 from passerelle.consents.decision import profession_of
 from passerelle.directory.model import Role
-from passerelle.errors import AccessRefused, NotFound, PasserelleError, Stale
+from passerelle.errors import AccessRefused, Gone, NotFound, PasserelleError, Stale
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_ulid, split_resource_id
 from passerelle.journal import Announcement, Change, Journal
@@ -215,8 +215,7 @@ class Commands:
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
         self.check_bound(request, prescription)
-        if is_kept_out(request, prescription, self.people.find_person(prescription.group.patient)):
-            raise AccessRefused()
+        check_open(request, prescription, self.people.find_person(prescription.group.patient))
         return prescription
 
     def check_bound(self, request: Request, prescription: Prescription) -> None:
@@ -558,6 +557,14 @@ def is_kept_out(request: Request, prescription: Prescription, person: Person | N
     if roles(request) & PROXIES or any(line.owner == caller.organisation for line in prescription.lines):
         return False
     return person is not None and is_shut_out(person.policy, (caller.professional, caller.organisation))
+
+
+def check_open(request: Request, prescription: Prescription, person: Person | None) -> None:
+    """Raises Gone for a person who was erased, AccessRefused for who is kept out."""
+    if person is not None and person.is_erased:
+        raise Gone()
+    if is_kept_out(request, prescription, person):
+        raise AccessRefused()
 
 
 def milliseconds(request: Request) -> int:

@@ -13,7 +13,7 @@ from functools import cache
 
 from passerelle.access import Request
 from passerelle.consents.control import is_shut_out
-from passerelle.errors import AccessRefused
+from passerelle.errors import AccessRefused, Gone
 from passerelle.identifiers import new_patient_key, new_resource_id
 from passerelle.journal import Change
 from passerelle.medicines.model import Product
@@ -70,6 +70,8 @@ class Dispensing(Commands):
                 "override_routing": terms.override_routing,
             }
             decided = self.decisions(request, prescription, target, facts)
+            if person is not None and person.is_erased:
+                raise Gone()
             parties = (request.caller.professional, request.caller.organisation)
             if person is not None and is_shut_out(person.policy, parties):
                 raise AccessRefused()  # even to who has the code: what was claimed before can be finished

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from passerelle.access import Request
-from passerelle.errors import AccessRefused
 from passerelle.medicines.model import Allergy, Treatment
 from passerelle.prescriptions.checking import available, signed_overrides
-from passerelle.prescriptions.commands import Commands, Target, check_role, is_kept_out
+from passerelle.prescriptions.commands import Commands, Target, check_open, check_role
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import Examined, Order
 from passerelle.prescriptions.transitions import STATES
@@ -25,8 +24,7 @@ class Examining(Commands):
         if prescription is None:
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
-        if is_kept_out(request, prescription, person):
-            raise AccessRefused()
+        check_open(request, prescription, person)
         self.check_bound(request, prescription)
         self.decisions(request, prescription, target, {})
         group = prescription.group

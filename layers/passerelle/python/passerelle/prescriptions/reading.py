@@ -11,12 +11,13 @@ from functools import partial
 
 from passerelle.access import Request
 from passerelle.directory.model import Role
-from passerelle.errors import AccessRefused, Invalid, PasserelleError
+from passerelle.errors import Invalid, PasserelleError
 from passerelle.prescriptions import history, worklists
 from passerelle.prescriptions.commands import (
     PROXIES,
     Commands,
     Target,
+    check_open,
     check_role,
     is_kept_out,
     locked_out,
@@ -140,13 +141,14 @@ class Reading(Commands):
         return True
 
     def _open_to(self, request: Request, prescriptions: Sequence[Prescription]) -> list[Prescription]:
-        """Those of patients who have not shut the caller out."""
+        """Those of patients who have not shut the caller out, and were not erased."""
         if not prescriptions or roles(request) & PROXIES:
             return list(prescriptions)
         patients = list(dict.fromkeys(each.group.patient for each in prescriptions))
         found = self.in_parallel(*(partial(self.people.find_person, each) for each in patients))
         persons = dict(zip(patients, found, strict=True))
-        return [each for each in prescriptions if not is_kept_out(request, each, persons[each.group.patient])]
+        kept = [each for each in prescriptions if not is_kept_out(request, each, persons[each.group.patient])]
+        return [each for each in kept if not ((person := persons[each.group.patient]) and person.is_erased)]
 
     def _check_reader(self, request: Request, prescription: Prescription) -> None:
         """Those who may read a history: an auditor too, and no pharmacy that is only to be the next."""
@@ -157,8 +159,7 @@ class Reading(Commands):
         if "pharmacy" in mine and all(claim.owner != request.caller.organisation for claim in prescription.claims):
             raise rx("RX-NOT-FOUND")
         self.check_visible(request, prescription)
-        if is_kept_out(request, prescription, self.people.find_person(prescription.group.patient)):
-            raise AccessRefused()
+        check_open(request, prescription, self.people.find_person(prescription.group.patient))
 
     def _seen(self, request: Request, prescription: Prescription) -> Prescription:
         """In effective states; of claims, a pharmacy sees its own."""

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from passerelle.access import Request
 from passerelle.consents.control import is_shut_out
-from passerelle.errors import AccessRefused
 from passerelle.journal import Change
 from passerelle.patients.model import Person
 from passerelle.prescriptions import numbers
-from passerelle.prescriptions.commands import PROXIES, Commands, Plan, Target, is_kept_out, roles
+from passerelle.prescriptions.commands import PROXIES, Commands, Plan, Target, check_open, roles
 from passerelle.prescriptions.errors import rx
 from passerelle.prescriptions.model import Outcome, Prescription, Route
 from passerelle.prescriptions.relations import related
@@ -34,8 +33,7 @@ class Routing(Commands):
 
         def plan(prescription: Prescription, person: Person | None, is_known: bool) -> Plan:
             self.check_visible(request, prescription)
-            if is_kept_out(request, prescription, person):
-                raise AccessRefused()
+            check_open(request, prescription, person)
             if not is_known:
                 raise rx("RX-INVALID", "no organisation of the directory has this identifier", issue="value")
             is_patient = bool(roles(request) & PROXIES)
