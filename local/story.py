@@ -81,6 +81,7 @@ class Story:
         self._webhook = webhook
         self._measured = measured
         self._chapter = ""
+        self._findings: list[str] = []  # what a pharmacist has to answer for with each supply
         self.subscription = ""  # `Subscription/id`, once there is one
         self._now = datetime.now(UTC)
 
@@ -303,6 +304,7 @@ class Story:
         sent = samples.parameters(pharmacy__valueIdentifier=self._house("pharmacy-a"))
         self._command("the patient sends it to a pharmacy", "patient-1", f"Task/{task}/$route", (200,), sent)
         held = self._command("claim, without a code", "pharmacy-a", f"Task/{task}/$accept", (200,), None)
+        self._findings = _open_findings(held.json(), "hard-stop", "acknowledge")
         secret = _parameter(held.json()["entry"][0]["resource"], "secret")
         claim = samples.parameters(accessCode__valueString=code)
         other = self._command("claim by another pharmacy", "pharmacy-b", f"Task/{task}/$accept", (403,), claim)
@@ -324,11 +326,11 @@ class Story:
         self._chapter = "9. Two medicines that must not meet"
         risky, code = self._create(patient, samples.CLARITHROMYCIN)
         prepared = self._command("what to sign, and what was found", "practice", f"Task/{risky}/$prepare", (200,), None)
-        stops = _stops(prepared.json())
+        stops = _open_findings(prepared.json(), "hard-stop")
         self._must(bool(stops), "the two are found together")
         signature = self._signed(prepared.json(), risky)
         self._command("a contraindication stops it", "practice", f"Task/{risky}/$activate", (422,), signature)
-        answers = [_answer(each, "treatment-stopped", "colchicine arrêtée hier") for each in stops]
+        answers = [_answer("override", each, "treatment-stopped", "colchicine arrêtée hier") for each in stops]
         told: dict[str, Any] = {"resourceType": "Parameters", "parameter": answers}
         prepared = self._command(
             "with a reason, which is signed too", "practice", f"Task/{risky}/$prepare", (200,), told
@@ -349,6 +351,7 @@ class Story:
         self._must(paper.content.startswith(b"%PDF-"), "a PDF")
         held = self._command("the pharmacist is shown why", "pharmacy-b", f"Task/{risky}/$accept", (200,), claim)
         self._must("colchicine arrêtée hier" in held.text, "the reason that the prescriber signed")
+        self._findings = _open_findings(held.json(), "hard-stop", "acknowledge")
         secret = _parameter(held.json()["entry"][0]["resource"], "secret")
         self._supply("dispense", "pharmacy-b", patient, f"{risky}-01", secret, 20, product=samples.CLARITHROMYCIN)
         asked = self._command(
@@ -385,6 +388,7 @@ class Story:
     ) -> httpx.Response:
         dispense = samples.supply(patient, self._house(client), quantity, product)
         body = samples.parameters(secret__valueString=secret, dispense__resource=dispense)
+        body["parameter"] += [_answer("acknowledge", each, "patient-informed") for each in self._findings]
         return self._command(title, client, f"Task/{line}/$dispense", statuses, body)
 
     def _house(self, client: str) -> dict[str, str]:
@@ -400,7 +404,13 @@ class Story:
     def _issue(self, patient: str, product: str = samples.COLCHICINE) -> tuple[str, str]:
         task, code = self._create(patient, product)
         prepared = self._command("prepare", "practice", f"Task/{task}/$prepare", (200,), None).json()
-        self._command("activate", "practice", f"Task/{task}/$activate", (200,), self._signed(prepared, task))
+        answers = [_answer("override", each, "already-tolerated") for each in _open_findings(prepared, "hard-stop")]
+        if answers:  # of what is left from another time that the story was played
+            told: dict[str, Any] = {"resourceType": "Parameters", "parameter": answers}
+            prepared = self._command("with reasons", "practice", f"Task/{task}/$prepare", (200,), told).json()
+        signature = {"name": "provenance", "resource": self._signed(prepared, task)}
+        told = {"resourceType": "Parameters", "parameter": [*answers, signature]}
+        self._command("activate", "practice", f"Task/{task}/$activate", (200,), told)
         return task, code
 
     def _signed(self, prepared: dict[str, Any], task: str) -> dict[str, Any]:
@@ -586,19 +596,23 @@ def _parameter(resource: dict[str, Any], name: str) -> str:
     return str(next(value for key, value in part.items() if key.startswith("value")))
 
 
-def _stops(prepared: Mapping[str, Any]) -> list[str]:
-    """The ids of the findings that stop a signature."""
-    issues = [part["resource"] for part in prepared["parameter"] if "resource" in part]
-    return [each["identifier"][0]["value"] for each in issues if "hard-stop" in json.dumps(each)]
-
-
-def _answer(finding: str, reason: str, text: str) -> dict[str, Any]:
-    parts = [
-        {"name": "finding", "valueString": finding},
-        {"name": "reason", "valueCode": reason},
-        {"name": "text", "valueString": text},
+def _open_findings(answer: Mapping[str, Any], *behaviours: str) -> list[str]:
+    """The ids of the findings of these behaviours that nobody has answered for."""
+    parts = answer.get("parameter") or answer.get("entry", [])
+    issues = [part["resource"] for part in parts if part.get("resource", {}).get("resourceType") == "DetectedIssue"]
+    asking = [each for each in issues if "mitigation" not in each]
+    return [
+        each["identifier"][0]["value"]
+        for each in asking
+        if any(f'"{behaviour}"' in json.dumps(each["extension"]) for behaviour in behaviours)
     ]
-    return {"name": "override", "part": parts}
+
+
+def _answer(name: str, finding: str, reason: str, text: str | None = None) -> dict[str, Any]:
+    parts = [{"name": "finding", "valueString": finding}, {"name": "reason", "valueCode": reason}]
+    if text is not None:
+        parts.append({"name": "text", "valueString": text})
+    return {"name": name, "part": parts}
 
 
 def _resource(parameters: dict[str, Any], name: str) -> dict[str, Any]:
