@@ -37,8 +37,9 @@ class _Stacks:
         if self._person is None:
             from local.region import INS_TEST, ins_of
 
-            found = self.current().client("practice").request("GET", f"Patient?identifier={INS_TEST}|{ins_of(3)}")
-            self.current().close_clients()
+            client = self.current().client("practice")
+            found = client.request("GET", f"Patient?identifier={INS_TEST}|{ins_of(3)}")
+            client.http.close()  # that one alone: the test has clients of its own by now
             self._person = str(found.json()["entry"][0]["resource"]["id"])
         return self._person
 
