@@ -77,6 +77,7 @@ def test_what_comes_of_the_hidden_is_grave_and_nothing_else() -> None:
     assert (concern.is_concealed, concern.is_hard_stop, concern.finding.level) == (True, True, 4)
     assert (concern.finding.rule, concern.finding.text, concern.finding.about) == ("", "", (LINE,))
     assert "thotrexate" not in repr(checked)
+    assert concern.finding.source is None  # that of a local rule would name the product
     seen = check(line("triméthoprime"), known=Circumstances(whole=known.whole))
     assert seen.concerns[0].id == concern.id  # who sees more answers for the same
     assert seen.digest == checked.digest

@@ -265,6 +265,7 @@ def _is_in_play(line: Line) -> bool:
 
 
 def _concealed(finding: Finding, own: Collection[str]) -> Finding:
+    """Without its source, too: that of a local rule is the notice of a product."""
     return Finding(
         id="",
         kind=Kind.INTERACTION,
@@ -273,7 +274,6 @@ def _concealed(finding: Finding, own: Collection[str]) -> Finding:
         about=tuple(key for key in finding.about if key in own),
         rule="",
         title=f"Risque avec {HIDDEN}",
-        source=finding.source,
     )
 
 
