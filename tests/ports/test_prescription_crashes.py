@@ -94,15 +94,22 @@ def crash_everywhere(
         assert total >= 2  # what is there, and the commit
         restart()
         before = everything()
-        for at in range(total + 1):
+        at = shorter = 0
+        while not any(done):
             restart()
             crashes.calls, crashes.at, crashes.is_done = 0, max(at, 1), at > 0
-            with pytest.raises(Crash):
+            try:
                 make()
-            crashes.at = None
-            done.append(everything() != before)
-            look(done[-1], items)
-    assert done == [False] * total + [True]  # the commit is the last call
+            except Crash:
+                crashes.at = None
+                done.append(everything() != before)
+                look(done[-1], items)
+                at += 1
+            else:  # reads at once share a key that one of them fetches, now and then: there were fewer calls
+                crashes.at, at, shorter = None, crashes.calls, shorter + 1
+                assert shorter < 10
+    assert done[-1]  # the commit is the last call
+    assert len(done) > total - 4  # every call had its turn, but for keys that were shared
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
