@@ -39,10 +39,6 @@ class ListQuery:
     limit: int
 
 
-def is_for_prescriptions(query: Pairs) -> bool:
-    return any(name == "code" and value.rpartition("|")[2] == CODE for name, value in query)
-
-
 def parse_list(query: Pairs, *, base_url: str, is_strict: bool) -> ListQuery:
     parsed = parse_query("Task", query, base_url=base_url, strict=is_strict)
     asked = parsed.query
