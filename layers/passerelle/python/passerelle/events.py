@@ -24,6 +24,8 @@ class EventName(StrEnum):
     DOCUMENT_QUARANTINED = "document-quarantined"  # malware was found in its content
     RECORD_CHANGED = "record-changed"
     PRESCRIPTION_CHANGED = "prescription-changed"
+    ALERT_RAISED = "alert-raised"  # a Task of the exchange: somebody of the care circle has to look at the person
+    RECORD_ACCESSED = "record-accessed"  # somebody read a record: told to whom it is about, and to nobody else
     REMINDER_DUE = "reminder-due"  # a CommunicationRequest of the exchange: its recipient is to be told
 
 

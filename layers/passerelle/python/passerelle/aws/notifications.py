@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from itertools import islice
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from passerelle.notifications.model import (
     Filter,
     Interest,
     Notification,
+    Pace,
     Subscription,
     SubscriptionCreation,
     SubscriptionDeletion,
@@ -289,7 +290,40 @@ def subscription_to_item(subscription: Subscription) -> Item:
         "channel": subscription.channel.value,
         "payload": subscription.payload,
         "error": subscription.error,
+        "pace": _pace_to_map(subscription.pace),
+        "former_secret": subscription.former_secret,
+        "former_until": _text(subscription.former_until),
+        "failures": subscription.failures,
+        "failing_since": _text(subscription.failing_since),
+        "told_at": _text(subscription.told_at),
     }
+
+
+def _text(at: datetime | time | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _pace_to_map(pace: Pace) -> dict[str, Any]:
+    return {
+        "quiet": [each.isoformat() for each in pace.quiet] if pace.quiet else None,
+        "digest_at": _text(pace.digest_at),
+        "max_count": pace.max_count,
+        "heartbeat": int(pace.heartbeat.total_seconds()) if pace.heartbeat else None,
+    }
+
+
+def _pace_from_map(form: Mapping[str, Any]) -> Pace:
+    quiet, heartbeat = form["quiet"], form["heartbeat"]
+    return Pace(
+        quiet=(time.fromisoformat(quiet[0]), time.fromisoformat(quiet[1])) if quiet else None,
+        digest_at=time.fromisoformat(form["digest_at"]) if form["digest_at"] else None,
+        max_count=int(form["max_count"]),
+        heartbeat=timedelta(seconds=int(heartbeat)) if heartbeat else None,
+    )
 
 
 def subscription_from_item(item: Item) -> Subscription:
@@ -309,6 +343,12 @@ def subscription_from_item(item: Item) -> Subscription:
         channel=Channel(item["channel"]),
         payload=item["payload"],
         error=item["error"],
+        pace=_pace_from_map(item["pace"]),
+        former_secret=item["former_secret"],
+        former_until=_instant(item["former_until"]),
+        failures=int(item["failures"]),
+        failing_since=_instant(item["failing_since"]),
+        told_at=_instant(item["told_at"]),
     )
 
 
@@ -344,6 +384,8 @@ def _interest_to_map(interest: Interest) -> dict[str, Any]:
         "author": interest.filter.author,
         "reference": interest.filter.reference,
         "query": interest.filter.query,
+        "care_circle": interest.filter.care_circle,
+        "happenings": sorted(interest.filter.happenings),
         "since": interest.since.isoformat(),
         "until": interest.until.isoformat() if interest.until else None,
     }
@@ -356,7 +398,10 @@ def _interest_from_map(form: Mapping[str, Any]) -> Interest:
         subscription=form["subscription"],
         owner=Caller(scopes=scopes, **owner),
         topic=form["topic"],
-        filter=Filter(**{name: form[name] for name in ("patient", "type", "author", "reference", "query")}),
+        filter=Filter(
+            **{name: form[name] for name in ("patient", "type", "author", "reference", "query", "care_circle")},
+            happenings=frozenset(form["happenings"]),
+        ),
         since=datetime.fromisoformat(form["since"]),
         until=datetime.fromisoformat(form["until"]) if form["until"] else None,
     )

@@ -8,7 +8,7 @@ log up to n", so a message lost, repeated or overtaken changes nothing (data-mod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 from passerelle.access import Caller
@@ -36,6 +36,10 @@ class Channel(StrEnum):
 
     REST_HOOK = "rest-hook"  # which resource changed (Subscriptions R5 Backport)
     MESSAGE = "message"  # the changed Patients themselves, as a feed of PMIR (ITI-93)
+    EMAIL = "email"  # that there is something to look at, and nothing else
+    SMS = "sms"  # the same
+    QUEUE = "sqs-queue"  # what a rest-hook is told, to a queue of a partner's AWS account
+    MAILBOX = "mssante"  # a mailbox of the MSSante trust space: with the document attached
 
 
 class Content(StrEnum):
@@ -43,6 +47,22 @@ class Content(StrEnum):
 
     EMPTY = "empty"
     ID_ONLY = "id-only"
+    FULL_RESOURCE = "full-resource"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When, and how much at once, a subscriber is told.
+
+    Quiet hours (from, until; local time of the region, over midnight where the first is later) hold back what is not
+    urgent; `digest_at` gathers a day's events into one notification at that local time; `max_count` events at most in
+    one notification; `heartbeat` is the longest silence.
+    """
+
+    quiet: tuple[time, time] | None = None
+    digest_at: time | None = None
+    max_count: int = 1
+    heartbeat: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +71,8 @@ class Filter:
 
     `patient` is the patient key of one of the person's source records, `reference` the changed resource itself,
     `author` the client id of the system that made the change, `query` a search that the changed Patient meets, in the
-    form that it has in a URL.
+    form that it has in a URL. `care_circle`: only people in whose care circle the owner is. `happenings`: only these
+    turns of what changed (`admission`, `discharge` ...; the codes of `data/topics.json`).
     """
 
     patient: str | None = None
@@ -59,6 +80,8 @@ class Filter:
     author: str | None = None
     reference: str | None = None
     query: str | None = None
+    care_circle: bool = False
+    happenings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +116,7 @@ class SubscriptionDraft:
     status: str = SubscriptionStatus.REQUESTED
     channel: Channel = Channel.REST_HOOK
     payload: str = "application/fhir+json"
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +125,9 @@ class Subscription:
 
     `version` counts changes; `delivered` is the last number that the endpoint acknowledged; `base_url` the FHIR base
     that the owner knows this server by; `error` why the status is `error`, in a few fixed words.
+
+    Both secrets sign while `former_until` has not come. `failures` counts attempts in a row that the endpoint did not
+    acknowledge, the first of them at `failing_since`; `told_at` is when it was last told anything.
     """
 
     id: str
@@ -118,6 +145,12 @@ class Subscription:
     channel: Channel = Channel.REST_HOOK
     payload: str = "application/fhir+json"
     error: str = ""
+    pace: Pace = Pace()
+    former_secret: str | None = None
+    former_until: datetime | None = None
+    failures: int = 0
+    failing_since: datetime | None = None
+    told_at: datetime | None = None
 
     @property
     def reference(self) -> str:
@@ -126,17 +159,22 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """Entry `number` of a subscription's log; `event` None when the receiver may not learn which."""
+    """Entry `number` of a subscription's log; `event` None when the receiver may not learn which.
+
+    `resource` is what changed, as the receiver may read it now (FHIR JSON), where content is `full-resource`.
+    """
 
     number: int
     at: datetime
     event: Event | None
+    resource: bytes | None = None
 
 
 class NotificationKind(StrEnum):
     """Types of notification of the Subscriptions R5 Backport."""
 
     HANDSHAKE = "handshake"
+    HEARTBEAT = "heartbeat"
     EVENT = "event-notification"
     QUERY_STATUS = "query-status"
     QUERY_EVENT = "query-event"

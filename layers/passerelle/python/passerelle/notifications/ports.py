@@ -92,6 +92,30 @@ class Record(Protocol):
         """Whether a resource of the person's record, as it is now, does not exist for this caller at this time."""
 
 
+class Resources(Protocol):
+    """What changed, as a subscriber may read it; implemented by the FHIR boundary."""
+
+    def body(self, owner: Caller, event: Event, person: Person | None, at: datetime) -> bytes | None:
+        """The current version as the owner would be answered now, in FHIR JSON; None where that would be 404 or 410."""
+
+
+class Carrier(Protocol):
+    """One way of telling a subscriber: composes what is sent, and sends it."""
+
+    def tell(
+        self,
+        subscription: Subscription,
+        kind: NotificationKind,
+        entries: Sequence[Notification],
+        total: int,
+        at: datetime,
+    ) -> None:
+        """Tell these entries, as the subscriber may know them; return when they were taken.
+
+        May be called again with the same arguments: what is sent has the same delivery id then. Raises UndeliveredError.
+        """
+
+
 class PatientFeed(Protocol):
     """The Patients of a feed as its subscriber may see them now; implemented by the FHIR boundary."""
 

@@ -120,6 +120,7 @@ class SubscriptionService:
             body=draft.body,
             channel=draft.channel,
             payload=draft.payload,
+            pace=draft.pace,
         )
         kept: Mapping[str, Any] = {"id": id_}
         self._journal.commit(
@@ -202,6 +203,7 @@ class SubscriptionService:
             endpoint=draft.endpoint,
             headers=draft.headers,
             payload=draft.payload,
+            pace=draft.pace,
             body=draft.body,
             error=before.error if status is SubscriptionStatus.ERROR else "",
         )
