@@ -1,5 +1,5 @@
 """`make bench`, or parts of it: `python -m benchmarks [story] [capacity] [cold] [peers] [documents] [knowledge]
-[prescriptions]`."""
+[prescriptions] [notifications] [ingestion]`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,24 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import capacity, cold_start, comparison, knowledge, story
+from benchmarks import capacity, cold_start, comparison, knowledge, notifications, story
 from benchmarks.emulator import emulator
 from local import synthesis
 from local.exchange import Credentials
 from local.seed import seed
 from local.stack import LocalStack
 
-PARTS: Final = ("story", "capacity", "cold", "peers", "documents", "knowledge", "prescriptions")
+PARTS: Final = (
+    "story",
+    "capacity",
+    "cold",
+    "peers",
+    "documents",
+    "knowledge",
+    "prescriptions",
+    "notifications",
+    "ingestion",
+)
 
 
 def main(asked: list[str]) -> None:
@@ -38,16 +48,20 @@ def main(asked: list[str]) -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.documents"], check=True)
     if "prescriptions" in parts:  # in a process of its own: it points the settings of AWS elsewhere
         subprocess.run([sys.executable, "-m", "benchmarks.prescriptions"], check=True)
+    if "ingestion" in parts:  # in a process of its own, as above
+        subprocess.run([sys.executable, "-m", "benchmarks.ingestion"], check=True)
     if "knowledge" in parts:
         knowledge.run(console)
     if "peers" in parts:
         comparison.run(console)
-    if {"story", "capacity"} & set(parts):
+    if {"story", "capacity", "notifications"} & set(parts):
         with _stack(console) as (local, keys):
             if "story" in parts:
                 story.run(local, keys, console)
             if "capacity" in parts:
                 capacity.run(local, keys, console)
+            if "notifications" in parts:
+                notifications.run(local, keys, console)
 
 
 @contextmanager

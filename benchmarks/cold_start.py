@@ -26,6 +26,7 @@ HTTP_FUNCTIONS: Final = (
     "authorize",
     "directory",
     "documents",
+    "ingest",
     "ledger",
     "links",
     "login",
@@ -105,6 +106,11 @@ def _start(name: str, endpoint: str) -> Start:
         "KNOWLEDGE_BASE": "none",
         "CDS_SERVICE_URL": "",
         "CDS_SERVICE_SECRET": "",
+        "MAIL_SENDER": "",
+        "SMS_SENDER": "",
+        "PARTNER_QUEUES": "[]",
+        "MSSANTE": "",
+        "WEBHOOK_CERTIFICATE": "",
     }
     statement = _STATEMENTS.get(name, f"import functions.{name}.handler")
     finished = subprocess.run(  # noqa: S603 - a program of this module

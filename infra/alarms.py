@@ -14,6 +14,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.keys import Keys
+from passerelle.api.incidents import DIMENSION, NAMESPACE
 
 _PERIOD = Duration.minutes(5)
 
@@ -45,6 +46,29 @@ class Alarms(Construct):
     def on_stream_age(self, name: str, reader: lambda_.Function, waits: str) -> None:
         metric = reader.metric("IteratorAge", period=_PERIOD, statistic="Maximum")
         self._alarm(f"{name}Age", metric, 5 * 60 * 1000, f"{waits} for five minutes or more")
+
+    def on_incidents(self, stage: str, told: Mapping[str, str]) -> None:
+        """`told`: name of the incident (`api/incidents.py`) -> what the operator is to do."""
+        for name, description in told.items():
+            metric = cloudwatch.Metric(
+                namespace=NAMESPACE,
+                metric_name=name,
+                dimensions_map={DIMENSION: stage},
+                period=_PERIOD,
+                statistic="Sum",
+            )
+            self._alarm("".join(map(str.capitalize, name.split("-"))), metric, 1, description)
+
+    def on_dead_messages(self, namespace: str, name: str) -> None:
+        """Of `POST /hl7v2` and the like: each is counted by a line of the function's log (`api/ingestion.py`)."""
+        metric = cloudwatch.Metric(
+            namespace=namespace,
+            metric_name=name,
+            dimensions_map={"function": "ingest"},
+            period=_PERIOD,
+            statistic="Sum",
+        )
+        self._alarm(name, metric, 1, "messages wait to be applied: `passerelle ingestion list`, then `retry`")
 
     def on_server_errors(self, api: cloudwatch.Metric) -> None:
         self._alarm("ServerErrors", api, 0.01, "one request in a hundred, or more, failed by our fault")

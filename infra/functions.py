@@ -30,6 +30,20 @@ Resource = Literal[
 ]
 
 
+# The queues of `notifications.py`.
+QueueName = Literal[
+    "events",
+    "deliveries",
+    "scans",
+    "contents",
+    "seals",
+    "erasures",
+    "reminders",
+    "watches",
+    "reconciliations",
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """IAM actions on one resource. The use of the customer key that protects it follows, see `grants.py`."""
@@ -73,7 +87,7 @@ class Trail:
 class Queue:
     """The messages of a queue of `notifications.py`."""
 
-    name: Literal["events", "deliveries", "scans", "contents", "seals", "erasures", "reminders"]
+    name: QueueName
     batch_size: int
 
 
@@ -113,8 +127,8 @@ _INDEX = Grant(
     ),
 )
 _ANSWERS = Grant(on="operations", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
-# Who subscribed: whether the intended recipient of a submission can be told of it.
-_SUBSCRIBERS = Grant(on="operations", actions=("dynamodb:Query",))
+# Who subscribed: whether the intended recipient of a submission can be told of it; and what somebody was told.
+_SUBSCRIBERS = Grant(on="operations", actions=("dynamodb:BatchGetItem", "dynamodb:Query"))
 # The list of broken glasses.
 _EMERGENCIES = Grant(on="operations", actions=("dynamodb:Query",))
 # Bodies that are too large for an item, and documents.
@@ -130,6 +144,8 @@ _ADOPTION = (
 # Wrong access codes and claim secrets, counted.
 _FAILURES = Grant(on="operations", actions=("dynamodb:BatchGetItem", "dynamodb:UpdateItem"))
 _AUDIT = Grant(on="audit", actions=("dynamodb:PutItem",))
+# Whether somebody may be told of an access: what the history of accesses would show.
+_ACCESSES = (Grant(on="audit", actions=("dynamodb:GetItem",)), _OWN_RECORD)
 # What is personal is sealed under the data key of its record; whoever writes a first version makes that key.
 _OPENS = Grant(on="keys", actions=("dynamodb:GetItem",))
 _SEALS = Grant(on="keys", actions=("dynamodb:GetItem", "dynamodb:PutItem"))
@@ -198,6 +214,31 @@ FUNCTIONS: Final = (
         memory_mb=1769,  # one full CPU: transactions parse and validate every entry
     ),
     _http(
+        "ingest",
+        "what other systems send: HL7 version 2, HPRIM, CDA; what waits to be applied",
+        _RECORD,
+        _PUBLICATION,
+        _INDEX,
+        _ANSWERS,
+        _SUBSCRIBERS,
+        # The inbox; how far the state of each patient and visit is known.
+        Grant(
+            on="operations",
+            actions=(
+                "dynamodb:BatchGetItem",
+                "dynamodb:ConditionCheckItem",
+                "dynamodb:DeleteItem",
+                "dynamodb:UpdateItem",
+            ),
+        ),
+        _OBJECTS,
+        _RETENTION,
+        _AUDIT,
+        _SEALS,
+        _INDEX_SECRET,
+        memory_mb=1769,  # as for transactions, after reading the message
+    ),
+    _http(
         "prescriptions",
         "Task: e-prescription operations, tasks of the record",
         _RECORD,
@@ -224,7 +265,7 @@ FUNCTIONS: Final = (
     ),
     _http(
         "subscriptions",
-        "Subscription: create, read, update, delete",
+        "Subscription: create, read, search, update, delete; its operations",
         Grant(
             on="operations",
             actions=(
@@ -237,6 +278,7 @@ FUNCTIONS: Final = (
             ),
         ),
         _PATIENTS,  # what its events are about may be hidden
+        *_ACCESSES,
         _OPENS,
         _INDEX_SECRET,
         _LARGE_BODIES,
@@ -320,7 +362,8 @@ FUNCTIONS: Final = (
                 on="operations",
                 actions=(*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"),
             ),
-            _PATIENTS,  # for subscriptions to the patient feed
+            _PATIENTS,  # for subscriptions to the patient feed, and what is hidden
+            *_ACCESSES,
             _OPENS,
             _INDEX_SECRET,
             _LARGE_BODIES,
@@ -349,12 +392,13 @@ FUNCTIONS: Final = (
         timeout_seconds=30,
         grants=(
             Grant(on="operations", actions=(*_READ, "dynamodb:UpdateItem")),
-            _PATIENTS,  # for subscriptions to the patient feed
+            _PATIENTS,  # for subscriptions to the patient feed, and what is hidden
+            *_ACCESSES,
             _OPENS,
             _INDEX_SECRET,
             _LARGE_BODIES,
             _AUDIT,
-            Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility",)),
+            Grant(on="deliveries", actions=("sqs:ChangeMessageVisibility", "sqs:SendMessage")),
         ),
     ),
     _http(
@@ -378,11 +422,18 @@ FUNCTIONS: Final = (
     ),
     FunctionSpec(
         name="catalogue",
-        purpose="keeps the access log findable by who acted, and by when",
+        purpose="keeps the access log findable by who acted, and by when; announces accesses that patients wait for",
         trigger=Trail(batch_size=100),
         memory_mb=512,
         timeout_seconds=60,
-        grants=(_AUDIT, _INDEX_SECRET),
+        grants=(
+            _AUDIT,
+            Grant(on="clinical", actions=("dynamodb:GetItem",)),  # whose source record it is
+            Grant(on="operations", actions=("dynamodb:Query",)),
+            Grant(on="events-bus", actions=("events:PutEvents",)),
+            _OPENS,
+            _INDEX_SECRET,
+        ),
     ),
     FunctionSpec(
         name="seal",
@@ -416,6 +467,30 @@ FUNCTIONS: Final = (
         memory_mb=1024,
         timeout_seconds=600,  # all that is due in the hour; what is left comes again
         grants=(_RECORD, _AUDIT, _OPENS, _INDEX_SECRET),
+    ),
+    FunctionSpec(
+        name="watch",
+        purpose="looks at care plans: missed measurements and visits, alerts that nobody answers",
+        trigger=Queue(name="watches", batch_size=1),
+        memory_mb=1024,
+        timeout_seconds=240,  # less than from one tick to the next
+        grants=(_RECORD, _INDEX_READ, _OWN_RECORD, _LARGE_BODIES, _AUDIT, _OPENS, _INDEX_SECRET),
+    ),
+    FunctionSpec(
+        name="reconcile",
+        purpose="silent subscriptions; events that were lost on their way",
+        trigger=Queue(name="reconciliations", batch_size=1),
+        memory_mb=512,
+        timeout_seconds=120,
+        grants=(
+            Grant(on="operations", actions=(*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem")),
+            _PATIENTS,  # the outbox, and what dispatch reads
+            *_ACCESSES,
+            _OPENS,
+            _INDEX_SECRET,
+            _LARGE_BODIES,
+            Grant(on="deliveries", actions=("sqs:SendMessage",)),
+        ),
     ),
     FunctionSpec(
         name="erase",

@@ -22,9 +22,10 @@ from infra.settings import StageSettings
 from passerelle.aws.bus import SOURCE
 from passerelle.aws.documents import PREFIX
 from passerelle.events import EventName
-from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
+from passerelle.notifications.model import MAX_RECEIVES
 
 EVERYTHING = {"source": [SOURCE]}
+_RECEIVES = 6  # of a message that fails each time; then it is a dead letter
 _KEPT_DEAD = Duration.days(14)  # the longest that SQS offers
 
 
@@ -51,7 +52,7 @@ class Notifications(Construct):
         )
         archive.apply_removal_policy(RemovalPolicy.RETAIN if settings.keeps_data else RemovalPolicy.DESTROY)
         self.events = self._queue("events")
-        self.deliveries = self._queue("deliveries", fifo=True)
+        self.deliveries = self._queue("deliveries", fifo=True, receives=MAX_RECEIVES)
         self.scans = self._queue("scans")
         # A minute of new leaves is over when it is sealed, and what the clocks of two machines differ by.
         self.seals = self._queue("seals", fifo=True, delay=Duration.seconds(65))
@@ -59,7 +60,11 @@ class Notifications(Construct):
         self.contents = self._queue("contents", delay=Duration.minutes(15))
         self.erasures = self._queue("erasures")
         self.reminders = self._queue("reminders")
+        self.watches = self._queue("watches")
+        self.reconciliations = self._queue("reconciliations")
         self.queues = {
+            "watches": self.watches,
+            "reconciliations": self.reconciliations,
             "erasures": self.erasures,
             "reminders": self.reminders,
             "events": self.events,
@@ -74,7 +79,9 @@ class Notifications(Construct):
         accept(unappended, "It is the dead-letter queue of a stream", "AwsSolutions-SQS3")
         self._rule()
 
-    def _queue(self, name: str, *, fifo: bool = False, delay: Duration | None = None) -> sqs.Queue:
+    def _queue(
+        self, name: str, *, fifo: bool = False, delay: Duration | None = None, receives: int = _RECEIVES
+    ) -> sqs.Queue:
         consumer = next(
             spec for spec in FUNCTIONS if isinstance(spec.trigger, QueueTrigger) and spec.trigger.name == name
         )
@@ -90,7 +97,7 @@ class Notifications(Construct):
             retention_period=Duration.days(4),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self._dead_letter_queue(name, fifo=fifo),
-                max_receive_count=MAX_DELIVERY_ATTEMPTS,
+                max_receive_count=receives,
             ),
             fifo=True if fifo else None,
             content_based_deduplication=False if fifo else None,

@@ -56,12 +56,27 @@ def _public(spec: FunctionSpec) -> list[tuple[str, str]]:
 def _proxies(spec: FunctionSpec, trigger: Http) -> list[tuple[str, str]]:
     paths = [BASE] if trigger.every_other_type else []
     types = ["{type}"] if trigger.every_other_type else types_of(spec)
-    return [(ANY, path) for path in [*paths, *(f"{BASE}/{each}{rest}" for each in types for rest in ("", "/{proxy+}"))]]
+    paths += [f"{BASE}/{each}{rest}" for each in types for rest in ("", "/{proxy+}")]
+    return [(ANY, path) for path in [*paths, *_beside_fhir(spec)]]
+
+
+def _beside_fhir(spec: FunctionSpec) -> list[str]:
+    """The paths at the root that a function serves, and a proxy below those that have anything below."""
+    found = [route.path for route in _routes_of(spec) if not _is_fhir(route)]
+    roots = {path.split("/")[1]: False for path in found}
+    for path in found:
+        roots[path.split("/")[1]] |= path.count("/") > 1
+    return [f"/{root}{rest}" for root, is_deep in sorted(roots.items()) for rest in ("", *(["/{proxy+}"] * is_deep))]
+
+
+def _is_fhir(route: Any) -> bool:
+    return bool(route.path == BASE or route.path.startswith(f"{BASE}/"))
 
 
 def types_of(spec: FunctionSpec) -> list[str]:
     """The resource types that a function serves."""
-    return sorted({route.path.removeprefix(f"{BASE}/").partition("/")[0] for route in _routes_of(spec)})
+    paths = (route.path for route in _routes_of(spec) if _is_fhir(route))
+    return sorted({path.removeprefix(f"{BASE}/").partition("/")[0] for path in paths})
 
 
 def _routes_of(spec: FunctionSpec) -> Sequence[Any]:

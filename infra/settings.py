@@ -62,6 +62,32 @@ class CdsService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartnerQueue:
+    """A queue of SQS in an account of a partner, which one client may be told by; its policy lets `deliver` send.
+
+    `key` is the ARN of the customer key that encrypts it, if it has one.
+    """
+
+    arn: str
+    client_id: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MssanteOperator:
+    """Whoever carries the mail of the exchange in the MSSante trust space; `sender` is its mailbox there.
+
+    `secret` is the ARN of a secret of Secrets Manager in this account: JSON with `certificate` (private key and
+    certificates, PEM), and where the operator asks for them `authorities` (PEM), `user` and `password`.
+    """
+
+    host: str
+    port: int
+    sender: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageSettings:
     stage: Stage
     keeps_data: bool  # False: deleting the stack deletes its tables, bucket and keys
@@ -83,6 +109,11 @@ class StageSettings:
     domain: Domain | None = None
     openid_providers: tuple[OpenIdProvider, ...] = ()
     cds_service: CdsService | None = None
+    mail_sender: str = ""  # an identity of SES in this account and region; empty: nobody is told by e-mail
+    sms_sender: str = ""  # the name that telephones show, at most eleven characters; empty: nobody is told by SMS
+    partner_queues: tuple[PartnerQueue, ...] = ()
+    mssante: MssanteOperator | None = None
+    webhook_certificate: str = ""  # ARN of a secret: PEM, shown to webhooks that ask for a certificate
     home_community_id: str = ""  # urn:oid:..., of the community that this exchange is: tokens of people name it
 
     @property

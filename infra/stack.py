@@ -21,10 +21,12 @@ from infra.ledger import AnchorVault
 from infra.notifications import Notifications
 from infra.routes import endpoints, fhir_routes
 from infra.scanning import MalwareScanning
-from infra.schedules import Reminders
+from infra.schedules import Schedules
 from infra.settings import StageSettings
 from infra.tables import Tables
+from infra.telling import allow_telling
 from knowledge.places import MOUNTED
+from passerelle.api.ingestion import DEAD_LETTERS, NAMESPACE
 from passerelle.aws.tables import TABLES
 from passerelle.fhir.capability import capability_statement
 
@@ -52,7 +54,7 @@ class PasserelleStack(Stack):
             queue=notifications.scans,
             dead=notifications.dead["scans"],
         )
-        Reminders(self, "Reminders", keys=keys, queue=notifications.reminders, dead=notifications.dead["reminders"])
+        Schedules(self, "Schedules", keys=keys, queues=notifications.queues, dead=notifications.dead)
         api = Api(self, "Api", settings=settings, keys=keys)
         layers = Layers(self, "Layers")
 
@@ -79,6 +81,13 @@ class PasserelleStack(Stack):
             "KNOWLEDGE_BASE": MOUNTED,
             "CDS_SERVICE_URL": settings.cds_service.url if settings.cds_service else "",
             "CDS_SERVICE_SECRET": settings.cds_service.secret if settings.cds_service else "",
+            "MAIL_SENDER": settings.mail_sender,
+            "SMS_SENDER": settings.sms_sender,
+            "PARTNER_QUEUES": json.dumps(
+                [{"client_id": each.client_id, "arn": each.arn} for each in settings.partner_queues]
+            ),
+            "MSSANTE": json.dumps(asdict(settings.mssante)) if settings.mssante else "",
+            "WEBHOOK_CERTIFICATE": settings.webhook_certificate,
             "DOCUMENT_OPTIONS": " ".join(settings.document_options),
             "POWERTOOLS_SERVICE_NAME": "passerelle",
             "POWERTOOLS_LOG_LEVEL": "INFO",
@@ -123,6 +132,7 @@ class PasserelleStack(Stack):
             secret = Protected(arn=settings.cds_service.secret)
             allow(functions["prescriptions"].role, ("secretsmanager:GetSecretValue",), secret)
 
+        allow_telling(functions["deliver"].role, settings, vault.objects)
         for spec in FUNCTIONS:
             match spec.trigger:
                 case Outbox():
@@ -148,11 +158,34 @@ class PasserelleStack(Stack):
         alarms.on_errors(lambdas)
         alarms.on_stream_age("Outbox", lambdas["relay"], "events wait in the outbox")
         alarms.on_stream_age("Trail", lambdas["append"], "audit records wait for the verifiable log")
+        alarms.on_incidents(
+            settings.stage,
+            {
+                "subscription-in-error": "a subscriber is told nothing any more: its endpoint failed for too long",
+                "alert-unanswered": "an alert about somebody at home has nobody left to go to: call who takes care",
+                "event-not-numbered": "an event was lost on its way to the subscriptions: it was told late",
+                "delivery-not-ordered": "an order of delivery was lost: it was given again",
+                "notification-without-content": "a resource could not be told to a subscriber: its log says where",
+            },
+        )
+        alarms.on_dead_messages(NAMESPACE, DEAD_LETTERS)
         alarms.on_server_errors(api.rest.metric_server_error(period=Duration.minutes(5), statistic="Average"))
         operations = tables.by_name["operations"].table_name
         CfnOutput(self, "OperationsTable", value=operations, description="For `passerelle client` and `seed`")
         CfnOutput(
             self, "IndexSecret", value=keys.index_secret.secret_arn, description="For `passerelle client` and `seed`"
+        )
+        CfnOutput(
+            self,
+            "DeliveriesQueue",
+            value=notifications.deliveries.queue_url,
+            description="For `passerelle subscriptions`",
+        )
+        CfnOutput(
+            self,
+            "DeliveriesDeadQueue",
+            value=notifications.dead["deliveries"].queue_url,
+            description="For `passerelle subscriptions redrive`",
         )
         CfnOutput(self, "AlarmTopic", value=alarms.topic.topic_arn)
 

@@ -118,6 +118,10 @@ class ExchangeClient:
         self._token = (issued["access_token"], time.monotonic() + issued["expires_in"] - _EARLY_SECONDS)
         return self._token[0]
 
+    def forget_token(self) -> None:
+        """The next request gets a new one: this one was refused."""
+        self._token = None
+
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Call `path` below the FHIR base, or an absolute URL, with `json` sent as application/fhir+json."""
         url = path if path.startswith("http") else f"{self.url}/fhir/{path}".rstrip("/")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from local.region import PARTICIPANTS
 from local.synthesis import ROOT
 
 UrlOption = Annotated[
@@ -18,6 +19,14 @@ CredentialsOption = Annotated[
     Path | None,
     typer.Option(help="File of private keys by client id; the local stack's own by default."),
 ]
+
+ScopeOption = Annotated[
+    str | None, typer.Option(help="Scopes to ask for; all that it has, of a client of the demonstration, by default.")
+]
+
+
+def scopes_of(client: str, scope: str | None) -> str | None:
+    return scope or next((each.scopes for each in PARTICIPANTS if each.id == client), None)
 
 
 def credentials_of(url: str | None, credentials: Path | None) -> tuple[str, Path]:

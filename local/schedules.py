@@ -1,8 +1,9 @@
 """The schedules of the template, kept by the clock of this machine: stands in for EventBridge Scheduler.
 
-EventBridge Scheduler user guide, "Schedule types": cron expressions in a time zone. A schedule sends its input to a
-queue, with the time that it was due at in place of `<aws.scheduler.scheduled-time>`; what follows is as on AWS. Hours
-that passed while the stack was down are not made up for: functions that a schedule starts catch up by themselves.
+EventBridge Scheduler user guide, "Schedule types": cron expressions in a time zone, and rates. A schedule sends its
+input to a queue, with the time that it was due at in place of `<aws.scheduler.scheduled-time>`; what follows is as on
+AWS. Hours that passed while the stack was down are not made up for: functions that a schedule starts catch up by
+themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zoneinfo import ZoneInfo
 from local.intrinsics import TemplateError
 from local.resources import Client, Made, Properties
 
+_RATE: Final = re.compile(r"rate\((?P<minutes>\d{1,2}) minutes?\)")
 _CRON: Final = re.compile(r"cron\((?P<minute>\d{1,2}) (?P<first>\d{1,2})(?:-(?P<last>\d{1,2}))? \* \* \? \*\)")
 _TIME: Final = "<aws.scheduler.scheduled-time>"
 _POLL_SECONDS: Final = 1.0
@@ -24,12 +26,12 @@ _POLL_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """At a minute of some hours of every day, `message` to a queue."""
+    """At some minutes of some hours of every day, `message` to a queue."""
 
     queue_url: str
     message: str
     zone: ZoneInfo
-    minute: int
+    minutes: range
     hours: range
 
     @classmethod
@@ -37,9 +39,9 @@ class Schedule:
         """Raises TemplateError for a property, or an expression, that is not implemented."""
         given.take("Description")
         expression = given.take("ScheduleExpression")
-        cron = _CRON.fullmatch(expression)
-        if cron is None or given.take("State", "ENABLED") != "ENABLED":
-            raise TemplateError(f"{logical_id}: not implemented: {expression}")
+        if given.take("State", "ENABLED") != "ENABLED":
+            raise TemplateError(f"{logical_id}: a schedule is enabled")
+        minutes, hours = _moments(logical_id, expression)
         window = given.part("FlexibleTimeWindow")
         if window.take("Mode") != "OFF":
             raise TemplateError(f"{logical_id}: a schedule has no flexible window")
@@ -54,8 +56,8 @@ class Schedule:
             queue_url=made[queue].ref,
             message=target.take("Input", "{}"),
             zone=ZoneInfo(given.take("ScheduleExpressionTimezone", "UTC")),
-            minute=int(cron["minute"]),
-            hours=range(int(cron["first"]), int(cron["last"] or cron["first"]) + 1),
+            minutes=minutes,
+            hours=hours,
         )
         target.finish()
         given.finish()
@@ -67,8 +69,23 @@ class Schedule:
         while True:
             minute += timedelta(minutes=1)
             local = minute.astimezone(self.zone)
-            if local.minute == self.minute and local.hour in self.hours and not local.fold:
+            if local.minute in self.minutes and local.hour in self.hours and (not local.fold or self._is_rate):
                 return minute
+
+    @property
+    def _is_rate(self) -> bool:
+        """A rate goes on through the hour that a night in autumn has twice."""
+        return len(self.minutes) > 1
+
+
+def _moments(logical_id: str, expression: str) -> tuple[range, range]:
+    """Minutes and hours at which it is due; on AWS a rate counts from when it was made."""
+    if (cron := _CRON.fullmatch(expression)) is not None:
+        minute, first = int(cron["minute"]), int(cron["first"])
+        return range(minute, minute + 1), range(first, int(cron["last"] or first) + 1)
+    if (rate := _RATE.fullmatch(expression)) is not None and int(rate["minutes"]) < 60:
+        return range(0, 60, int(rate["minutes"])), range(24)
+    raise TemplateError(f"{logical_id}: not implemented: {expression}")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -32,7 +32,10 @@ _DOUBTFUL: Final = 18  # Paul Antoine to one hospital, Antoine to the other
 _FIRST_HOSPITAL: Final = "urn:oid:2.999.1"
 _SECOND_HOSPITAL: Final = "urn:oid:2.999.2"
 _TOPIC: Final = "https://passerelle.example/SubscriptionTopic/anything-changed"
-_CONTENT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content"
+_BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
+_CONTENT: Final = f"{_BACKPORT}/backport-payload-content"
+_FILTER: Final = f"{_BACKPORT}/backport-filter-criteria"
+_TOLD: Final = "DocumentReference,MedicationDispense,Observation,Patient,Task"
 _AUTHOR: Final = {"system": "urn:iso-astm:E1762-95:2013", "code": "1.2.840.10065.1.12.1.1"}
 
 
@@ -94,7 +97,7 @@ class Story:
         patient = self._people()
         stranger = self._identities()
         if self._webhook is not None:
-            self._subscribe(self._webhook)
+            self._subscribe(self._webhook, patient)
         document = self._document(patient)
         self._controlled(patient, document)
         self._results(patient)
@@ -203,7 +206,8 @@ class Story:
         apart = self._command("take it back", "steward", "Patient/$unlink", (200,), sent).json()
         self._must(_references(apart["parameter"]) == {f"Patient/{second}"}, "they are two people again")
 
-    def _subscribe(self, webhook: Webhook) -> None:
+    def _subscribe(self, webhook: Webhook, patient: str) -> None:
+        """It is in no care relation yet: it names whom it means."""
         self._chapter = "4. The practice asks to be told"
         answer = self._call(
             "subscribe",
@@ -216,6 +220,7 @@ class Story:
                 "status": "requested",
                 "reason": "care coordination",
                 "criteria": _TOPIC,
+                "_criteria": {"extension": [{"url": _FILTER, "valueString": f"{_TOLD}?patient=Patient/{patient}"}]},
                 "channel": {
                     "type": "rest-hook",
                     "endpoint": webhook.url,

@@ -63,6 +63,11 @@ class Webhook:
             self._arrived.notify_all()
         return 200
 
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        """What came, in order."""
+        return list(self._bundles)
+
     def wait_for(self, text: str, seconds: float) -> bool:
         """Whether a notification that mentions `text` arrives within this time."""
         with self._arrived:

@@ -18,7 +18,7 @@ from passerelle.access import Scopes
 from passerelle.authorization.model import Client
 from passerelle.aws.tables import TABLES
 from passerelle.directory.model import Role
-from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
+from passerelle.notifications.model import MAX_RECEIVES
 
 
 @cache
@@ -46,7 +46,7 @@ def notifications_on_moto() -> Iterator[Any]:
         sqs = client("sqs")
         dead_url = sqs.create_queue(QueueName="dead.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=dead_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_DELIVERY_ATTEMPTS}
+        redrive = {"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES}
         url = sqs.create_queue(
             QueueName="deliveries.fifo",
             Attributes={"FifoQueue": "true", "RedrivePolicy": json.dumps(redrive)},
@@ -75,6 +75,11 @@ def notifications_on_moto() -> Iterator[Any]:
             "KNOWLEDGE_BASE": "none",
             "CDS_SERVICE_URL": "",
             "CDS_SERVICE_SECRET": "",
+            "MAIL_SENDER": "",
+            "SMS_SENDER": "",
+            "PARTNER_QUEUES": "[]",
+            "MSSANTE": "",
+            "WEBHOOK_CERTIFICATE": "",
         }
         for name, value in settings.items():
             patch.setenv(name, value)

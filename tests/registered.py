@@ -66,6 +66,9 @@ def services(emulator: str = "") -> Iterator[None]:
         patch.setenv("KNOWLEDGE_BASE", str(small_artefact()))
         patch.setenv("CDS_SERVICE_URL", "")
         patch.setenv("CDS_SERVICE_SECRET", "")
+        for name in ("MAIL_SENDER", "SMS_SENDER", "MSSANTE", "WEBHOOK_CERTIFICATE"):
+            patch.setenv(name, "")
+        patch.setenv("PARTNER_QUEUES", "[]")
         for name in ("ANCHORS_BUCKET", "ANCHOR_KEY_ID", "SEALS_QUEUE_URL"):
             patch.setenv(name, "none")
         for name in ("DOCUMENTS_BUCKET", "EVENT_BUS", "DELIVERIES_QUEUE_URL"):

@@ -1,4 +1,4 @@
-"""New audit records of the audit table's stream into the entries that find them by who acted, and by when."""
+"""New audit records of the audit table's stream: entries that find them, and word to patients who asked for it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,6 @@ handler = BatchApp("catalogue", source="stream", provide=wiring.catalogue)
 
 @handler.record
 def catalogue(record: Mapping[str, Any], wired: wiring.CatalogueWiring) -> None:
-    wired.index.add(record["dynamodb"]["NewImage"])
+    accessed = wired.record_of(record["dynamodb"]["NewImage"])
+    wired.index.add(accessed)
+    wired.herald.announce(accessed)

@@ -1,4 +1,4 @@
-"""Subscription: create, read, update, end, and its `$status` and `$events` (Subscriptions R5 Backport, IHE ITI-94)."""
+"""Subscription: its interactions and operations (Subscriptions R5 Backport, IHE ITI-94)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from passerelle.fhir.capability import VERSION, capability_statement
 from passerelle.fhir.index import RECORD_TYPES
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.validation import validate
+from passerelle.notifications.topics import topic_named
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -174,3 +175,16 @@ def test_the_same_routes_give_the_same_bytes_in_any_order() -> None:
 
 def test_the_version_is_that_of_the_project() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+def test_sub_11_topics_are_listed_where_subscriptions_are() -> None:
+    """SUB-11: by the canonical extension of the backport; only where somebody can subscribe."""
+    resources = listed(capability_statement(ROUTES))
+    extensions = resources["Subscription"]["extension"]
+    url = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
+    assert {each["url"] for each in extensions} == {url}
+    names = [topic_named(each["valueCanonical"]) for each in extensions]
+    assert {"document-changed", "access-changed", "patient-feed"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert not any("extension" in each for name, each in resources.items() if name != "Subscription")
+    assert "extension" not in listed(capability_statement([Served("Subscription", "read")]))["Subscription"]

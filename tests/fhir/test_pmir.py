@@ -349,6 +349,10 @@ def test_93_5_xml_for_who_asked_for_it() -> None:
     assert pmir.parse_feed(fhir_xml.loads(body)).entries[0].method == "POST"
 
 
+def asking(query: str) -> Interest:
+    return replace(subscription().interest, filter=Filter(query=query))
+
+
 def unqualified(patient: dict[str, Any]) -> dict[str, Any]:
     """The same identity, validated only."""
     text = json.dumps(patient)
@@ -363,7 +367,7 @@ def test_ins_12_an_unverified_national_identifier_is_not_told_to_third_parties()
     assert value not in json.dumps(sent_for(records, 1))
     assert value in json.dumps(sent_for(records, 1, domain=examples.DOMAIN))
     assert value in json.dumps(sent_for(Records(patient), 1))
-    assert not FhirPatientFeed(records).meets(f"identifier={value}", event(1), caller(), person_of(KEY))
+    assert not FhirPatientFeed(records).meets(asking(f"identifier={value}"), event(1), person_of(KEY))
 
 
 @pytest.mark.parametrize(
@@ -384,11 +388,11 @@ def test_93_5_which_changes_meet_the_criteria(query: str, expected: bool, is_rem
     versions = [patient, None] if is_removed else [patient]
     feed = FhirPatientFeed(Records(*versions))
     for number in range(1, len(versions) + 1):
-        assert feed.meets(query, event(number), caller(), person_of(KEY)) is expected
+        assert feed.meets(asking(query), event(number), person_of(KEY)) is expected
 
 
 def test_what_never_was_meets_nothing() -> None:
-    assert not FhirPatientFeed(Records(None)).meets("identifier=x", event(1), caller(), person_of(KEY))
+    assert not FhirPatientFeed(Records(None)).meets(asking("identifier=x"), event(1), person_of(KEY))
 
 
 def test_a_merge_keeps_what_it_does_not_say() -> None:

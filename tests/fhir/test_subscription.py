@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -15,9 +15,10 @@ from fhir.resources.R4B.subscription import Subscription as SubscriptionModel
 from passerelle.access import Caller, Scopes, Touched
 from passerelle.errors import Invalid, PasserelleError, Unprocessable
 from passerelle.events import Event, EventName
+from passerelle.fhir import notification as told
 from passerelle.fhir import subscription as fhir
+from passerelle.fhir import xml as fhir_xml
 from passerelle.fhir.validation import validate
-from passerelle.notifications.audience import TOPIC_ROOT
 from passerelle.notifications.model import (
     Channel,
     Content,
@@ -25,11 +26,13 @@ from passerelle.notifications.model import (
     Interest,
     Notification,
     NotificationKind,
+    Pace,
     Subscription,
     SubscriptionDraft,
     SubscriptionStatus,
 )
 from passerelle.notifications.service import CaughtUp
+from passerelle.notifications.topics import TOPIC_ROOT
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "7q2k9c4m1xw8z0ab"
@@ -69,6 +72,33 @@ def content(*codes: str) -> dict[str, Any]:
     return {"extension": [{"url": url, "valueCode": code} for code in codes]}
 
 
+def rule(name: str, **value: Any) -> dict[str, Any]:
+    return {"url": fhir.BACKPORT + name, **value}
+
+
+def named(*codes: str) -> dict[str, Any]:
+    url = fhir.BACKPORT + "backport-channel-type"
+    return {"extension": [{"url": url, "valueCoding": {"code": code}} for code in codes]}
+
+
+def letter(kind: str, **changes: Any) -> dict[str, Any]:
+    """What makes `resource` one that is told by a letter, empty."""
+    plain = {
+        "channel_type": kind,
+        "channel_payload": None,
+        "channel_header": None,
+        "channel__payload": content("empty"),
+    }
+    return {**plain, **changes}
+
+
+QUIET: dict[str, Any] = {
+    "url": fhir.OWN + "quiet-hours",
+    "extension": [{"url": "from", "valueTime": "20:00:00"}, {"url": "until", "valueTime": "07:30:00"}],
+}
+DIGEST = {"url": fhir.OWN + "digest", "valueTime": "08:00:00"}
+
+
 def criteria(*filters: str) -> dict[str, Any]:
     url = fhir.BACKPORT + "backport-filter-criteria"
     return {"extension": [{"url": url, "valueString": each} for each in filters]}
@@ -88,6 +118,104 @@ def test_sub_1_a_subscription_is_read() -> None:
         body=draft.body,
     )
     assert json.loads(draft.body) == {name: value for name, value in sent.items() if name != "status"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "pace"),
+    [
+        ([], Pace()),
+        ([rule("backport-heartbeat-period", valueUnsignedInt=300)], Pace(heartbeat=timedelta(minutes=5))),
+        ([rule("backport-heartbeat-period", valueUnsignedInt=86_400)], Pace(heartbeat=timedelta(days=1))),
+        ([rule("backport-max-count", valuePositiveInt=20)], Pace(max_count=20)),
+        ([QUIET], Pace(quiet=(time(20), time(7, 30)))),
+        ([DIGEST], Pace(digest_at=time(8))),
+        ([DIGEST, rule("backport-max-count", valuePositiveInt=3)], Pace(digest_at=time(8), max_count=3)),
+    ],
+)
+def test_sub_1_the_pace_is_read(rules: list[dict[str, Any]], pace: Pace) -> None:
+    sent = resource(channel_extension=rules) if rules else resource()
+    SubscriptionModel.model_validate(sent)
+    assert fhir.parse(sent).pace == pace
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        ([rule("backport-heartbeat-period", valueUnsignedInt=299)], "not-supported"),
+        ([rule("backport-heartbeat-period", valueUnsignedInt=86_401)], "not-supported"),
+        ([rule("backport-heartbeat-period", valueString="600")], "not-supported"),
+        ([rule("backport-max-count", valuePositiveInt=21)], "not-supported"),
+        ([rule("backport-timeout", valueUnsignedInt=60)], "not-supported"),
+        ([rule("backport-unknown", valueUnsignedInt=1)], "not-supported"),
+        ([rule("backport-max-count", valuePositiveInt=each) for each in (2, 3)], "not-supported"),
+        ([{**QUIET, "extension": QUIET["extension"][:1]}], "not-supported"),
+        ([{**QUIET, "extension": [*QUIET["extension"], QUIET["extension"][0]]}], "not-supported"),
+        ([{**QUIET, "extension": [QUIET["extension"][0], {"url": "until", "valueTime": "20:00:00"}]}], "value"),
+        ([{"url": fhir.OWN + "digest", "valueString": "8 h"}], "value"),
+        ([{"url": fhir.OWN + "digest", "valueTime": "23:59:60"}], "value"),
+    ],
+)
+def test_sub_2_a_pace_that_is_not_kept(rules: list[dict[str, Any]], code: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        fhir.parse(resource(channel_extension=rules))
+    (issue,) = refused.value.issues
+    assert (issue.code, issue.expression) == (code, "Subscription.channel.extension")
+
+
+def test_a_letter_has_no_heartbeat() -> None:
+    sent = letter("email", channel_extension=[rule("backport-heartbeat-period", valueUnsignedInt=600)])
+    with pytest.raises(Unprocessable):
+        fhir.parse(resource(**sent))
+
+
+@pytest.mark.parametrize(
+    ("changes", "channel", "payload"),
+    [
+        ({}, Channel.REST_HOOK, "application/fhir+json"),
+        ({"channel_payload": "application/fhir+xml"}, Channel.REST_HOOK, "application/fhir+xml"),
+        (letter("email"), Channel.EMAIL, "text/plain"),
+        (letter("sms", channel_payload="text/plain"), Channel.SMS, "text/plain"),
+        (
+            letter("message", channel__type=named("mssante"), channel__payload=content("full-resource")),
+            Channel.MAILBOX,
+            "text/plain",
+        ),
+        (
+            {"channel_type": "message", "channel__type": named("sqs-queue"), "channel_header": None},
+            Channel.QUEUE,
+            "application/fhir+json",
+        ),
+    ],
+)
+def test_sub_1_the_channel_is_read(changes: dict[str, Any], channel: Channel, payload: str) -> None:
+    draft = fhir.parse(resource(**changes))
+    assert (draft.channel, draft.payload) == (channel, payload)
+
+
+def test_sub_1_xml_says_the_same() -> None:
+    sent = resource(channel_extension=[QUIET, DIGEST])
+    from_xml = fhir.parse(fhir_xml.loads(fhir_xml.dumps(sent)))
+    assert json.loads(from_xml.body) == json.loads(fhir.parse(sent).body)
+    assert replace(from_xml, body=b"") == replace(fhir.parse(sent), body=b"")
+
+
+def test_sub_9_what_only_the_exchange_says_is_not_taken_from_the_body() -> None:
+    """Mass assignment: of status, error, id and version only the status is read, and the service decides on it."""
+    smuggled = {"extension": [{"url": "https://other.example", "valueString": "x"}]}
+    sent = resource(
+        id="01hr0000000000000000000000",
+        _status=smuggled,
+        error="never mind",
+        _error=smuggled,
+        meta={"versionId": "99", "lastUpdated": "2020-01-01T00:00:00Z", "source": "urn:x", "tag": [{"code": "theirs"}]},
+    )
+    draft = fhir.parse(sent)
+    kept = json.loads(draft.body)
+    assert kept.keys().isdisjoint({"id", "status", "_status", "error", "_error"})
+    assert kept["meta"] == {"tag": [{"code": "theirs"}]}
+    rendered = fhir.render(replace(stored(), body=draft.body))
+    assert (rendered["id"], rendered["meta"]["versionId"], rendered["status"]) == (stored().id, "3", "active")
+    assert "error" not in rendered
 
 
 def test_what_the_exchange_says_of_it_is_not_kept() -> None:
@@ -142,6 +270,8 @@ def test_93_5_a_feed_in_xml_is_read() -> None:
     ("changes", "code"),
     [
         ({"type": "rest-hook"}, "not-supported"),
+        ({"type": "email"}, "not-supported"),
+        ({"extension": [{"url": "https://other.example", "valueString": "x"}]}, "not-supported"),
         ({"payload": "application/hl7-v2"}, "not-supported"),
         ({"criteria": "Patient?organization=https://other.example/Organization/1"}, "value"),
     ],
@@ -161,9 +291,11 @@ def test_93_5_a_search_that_cannot_be_read() -> None:
     "changes",
     [
         {"channel_payload": "application/fhir+json; fhirVersion=4.0"},
+        {"channel_payload": "application/fhir+xml"},
         {"channel__payload": content("empty")},
+        {"channel__payload": content("full-resource")},
         {"channel_header": None},
-        {"channel_extension": [{"url": fhir.BACKPORT + "backport-max-count", "valuePositiveInt": 20}]},
+        {"channel_extension": [rule("backport-timeout", valueUnsignedInt=5)]},
         {"_criteria": None},
         {"_criteria": criteria("?author=hospital-a")},
     ],
@@ -175,20 +307,29 @@ def test_sub_1_what_else_is_accepted(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"channel_type": "email"}, "not-supported"),
         ({"channel_type": "websocket"}, "not-supported"),
+        ({"channel_type": "message"}, "not-supported"),
+        (letter("email", channel__payload=content("id-only")), "not-supported"),
+        (letter("sms", channel__payload=content("full-resource")), "not-supported"),
+        (letter("email", channel_payload="application/fhir+json"), "not-supported"),
+        (letter("email", channel_header=["Subject: mine"]), "not-supported"),
+        (letter("message", channel__type=named("mssante")), "not-supported"),  # empty
+        ({"channel__type": named("sqs-queue")}, "not-supported"),  # no message
+        ({"channel_type": "message", "channel__type": named("websocket")}, "not-supported"),
+        ({"channel_type": "message", "channel__type": named("rest-hook")}, "not-supported"),
+        ({"channel_type": "message", "channel__type": named("sqs-queue", "sqs-queue")}, "not-supported"),
+        (
+            {"channel_type": "message", "channel__type": {"extension": [{"url": "urn:x", "valueCode": "mssante"}]}},
+            "not-supported",
+        ),
+        ({"reason": "x" * 70_000}, "too-long"),
         ({"channel_payload": "application/fhir+json; fhirVersion=4.3"}, "not-supported"),
-        ({"channel_payload": "application/fhir+xml"}, "not-supported"),
+        ({"channel_payload": "application/fhir+xml; fhirVersion=4.3"}, "not-supported"),
         ({"channel_payload": None, "channel__payload": content("empty")}, "not-supported"),
-        ({"channel__payload": content("full-resource")}, "not-supported"),
         ({"channel__payload": content("everything")}, "not-supported"),
         ({"channel__payload": content("empty", "id-only")}, "not-supported"),
         ({"channel__payload": None}, "required"),
         ({"channel_endpoint": None}, "required"),
-        (
-            {"channel_extension": [{"url": fhir.BACKPORT + "backport-heartbeat-period", "valueUnsignedInt": 60}]},
-            "not-supported",
-        ),
         ({"_criteria": criteria("?patient=1", "?author=x")}, "not-supported"),
         (
             {"_criteria": {"extension": [{"url": "https://other.example", "valueString": "x"}]}},
@@ -302,6 +443,7 @@ def parameters(bundle: dict[str, Any]) -> dict[str, Any]:
     ("kind", "entries"),
     [
         (NotificationKind.HANDSHAKE, ()),
+        (NotificationKind.HEARTBEAT, ()),
         (NotificationKind.EVENT, (notification(1),)),
         (NotificationKind.EVENT, (notification(1, hidden=True),)),
         (
@@ -311,8 +453,8 @@ def parameters(bundle: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_sub_4_every_notification_is_a_valid_bundle(kind: NotificationKind, entries: tuple[Notification, ...]) -> None:
-    body = fhir.render_notification(stored(), kind, entries, len(entries), NOON)
-    assert body == fhir.render_notification(stored(), kind, entries, len(entries), NOON)
+    body = told.render_notification(stored(), kind, entries, len(entries), NOON)
+    assert body == told.render_notification(stored(), kind, entries, len(entries), NOON)
     bundle = json.loads(body)
     Bundle.model_validate(bundle)
     validate(bundle)
@@ -321,15 +463,15 @@ def test_sub_4_every_notification_is_a_valid_bundle(kind: NotificationKind, entr
         "method": "GET",
         "url": f"{BASE}/Subscription/01hr0000000000000000000000/$status",
     }
-    told = parameters(bundle)
-    assert told["subscription"] == {"reference": f"{BASE}/Subscription/01hr0000000000000000000000"}
-    assert (told["topic"], told["status"], told["type"]) == (TOPIC, "active", kind.value)
-    assert told["events-since-subscription-start"] == str(len(entries))
-    assert [event["event-number"] for event in told["events"]] == [str(entry.number) for entry in entries]
+    found = parameters(bundle)
+    assert found["subscription"] == {"reference": f"{BASE}/Subscription/01hr0000000000000000000000"}
+    assert (found["topic"], found["status"], found["type"]) == (TOPIC, "active", kind.value)
+    assert found["events-since-subscription-start"] == str(len(entries))
+    assert [event["event-number"] for event in found["events"]] == [str(entry.number) for entry in entries]
 
 
 def test_sub_4_id_only_tells_where_and_not_what() -> None:
-    bundle = fhir.notification_bundle(stored(), NotificationKind.EVENT, (notification(7),), 7, NOON)
+    bundle = told.notification_bundle(stored(), NotificationKind.EVENT, (notification(7),), 7, NOON)
     url = f"{BASE}/{notification(7).event.reference}"  # type: ignore[union-attr]
     assert parameters(bundle)["events"][0]["focus"] == {"reference": url}
     assert bundle["entry"][1] == {
@@ -339,8 +481,50 @@ def test_sub_4_id_only_tells_where_and_not_what() -> None:
     }
 
 
+def test_sub_4_full_resource_brings_the_resource() -> None:
+    body = b'{"resourceType":"Basic","id":"x","code":{"text":"x"}}'
+    entry = replace(notification(7, version=2), resource=body)
+    bundle = told.notification_bundle(stored(Content.FULL_RESOURCE), NotificationKind.EVENT, (entry,), 7, NOON)
+    validate(bundle)
+    assert bundle["entry"][1]["resource"] == json.loads(body)
+    assert bundle["entry"][1]["request"]["method"] == "PUT"
+    assert bundle["entry"][1]["fullUrl"] == parameters(bundle)["events"][0]["focus"]["reference"]
+
+
+def test_sub_4_what_cannot_be_read_any_more_has_its_entry() -> None:
+    full = stored(Content.FULL_RESOURCE)
+    (_, entry) = told.notification_bundle(full, NotificationKind.EVENT, (notification(7),), 7, NOON)["entry"]
+    reference = entry["fullUrl"].removeprefix(f"{BASE}/")
+    assert entry["request"] == {"method": "POST", "url": "DocumentReference"}
+    assert "resource" not in entry
+    event = notification(7).event
+    assert event is not None
+    erased = replace(notification(7), event=replace(event, name=EventName.ERASED))
+    (_, entry) = told.notification_bundle(full, NotificationKind.EVENT, (erased,), 7, NOON)["entry"]
+    assert entry["request"] == {"method": "DELETE", "url": reference}
+
+
+@pytest.mark.parametrize(("asked", "entries"), [(Content.EMPTY, 1), (Content.ID_ONLY, 2)])
+def test_sub_4_less_content_than_there_is(asked: Content, entries: int) -> None:
+    """Whoever makes the entries, `empty` tells numbers only, and `id-only` no resource."""
+    entry = replace(notification(7), resource=b'{"resourceType":"Basic"}')
+    bundle = told.notification_bundle(stored(asked), NotificationKind.EVENT, (entry,), 7, NOON)
+    assert len(bundle["entry"]) == entries
+    assert "Basic" not in json.dumps(bundle)
+    assert (KEY in json.dumps(bundle)) is (asked is Content.ID_ONLY)
+
+
+def test_sub_4_the_payload_is_xml_if_it_is_asked_for() -> None:
+    entries = (replace(notification(7), resource=b'{"resourceType":"Basic","id":"x","code":{"text":"a < b"}}'),)
+    full = stored(Content.FULL_RESOURCE)
+    as_json = told.render_notification(full, NotificationKind.EVENT, entries, 7, NOON)
+    in_xml = replace(full, payload="application/fhir+xml")
+    as_xml = told.render_notification(in_xml, NotificationKind.EVENT, entries, 7, NOON)
+    assert fhir_xml.loads(as_xml) == json.loads(as_json)
+
+
 def test_sub_4_a_hidden_event_is_a_number_and_a_time() -> None:
-    bundle = fhir.notification_bundle(stored(), NotificationKind.EVENT, (notification(7, hidden=True),), 7, NOON)
+    bundle = told.notification_bundle(stored(), NotificationKind.EVENT, (notification(7, hidden=True),), 7, NOON)
     assert parameters(bundle)["events"] == [{"event-number": "7", "timestamp": "2026-03-01T12:00:00.000Z"}]
     assert len(bundle["entry"]) == 1
     assert KEY not in json.dumps(bundle)
@@ -348,12 +532,33 @@ def test_sub_4_a_hidden_event_is_a_number_and_a_time() -> None:
 
 def test_sub_7_status_is_a_searchset_of_parameters() -> None:
     asked = CaughtUp(subscription=stored(), notifications=(), total=41, touched=Touched())
-    bundle = fhir.status_bundle(asked, NOON)
+    bundle = told.status_bundle([asked], NOON, self_url=f"{BASE}/Subscription/x/$status")
     Bundle.model_validate(bundle)
     validate(bundle)
     assert (bundle["type"], bundle["total"], len(bundle["entry"])) == ("searchset", 1, 1)
-    told = parameters(bundle)
-    assert (told["type"], told["events-since-subscription-start"]) == ("query-status", "41")
+    found = parameters(bundle)
+    assert (found["type"], found["events-since-subscription-start"]) == ("query-status", "41")
+    assert "error" not in found
+
+
+def test_sub_7_status_tells_what_went_wrong() -> None:
+    failing = replace(stored(), failures=3, failing_since=NOON, error="the endpoint did not acknowledge: status 503")
+    asked = CaughtUp(subscription=failing, notifications=(), total=41, touched=Touched())
+    bundle = told.status_bundle([asked], NOON, self_url=BASE)
+    validate(bundle)
+    errors = [
+        each["valueCodeableConcept"]["text"]
+        for each in bundle["entry"][0]["resource"]["parameter"]
+        if each["name"] == "error"
+    ]
+    assert errors[0] == "the endpoint did not acknowledge: status 503"
+    assert "3, since 2026-03-01T12:00:00.000Z" in errors[1]
+
+
+def test_sub_7_of_no_subscription() -> None:
+    bundle = told.status_bundle([], NOON, self_url=BASE)
+    validate(bundle)
+    assert (bundle["total"], "entry" in bundle) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -362,10 +567,11 @@ def test_sub_7_status_is_a_searchset_of_parameters() -> None:
         ({}, (1, None, None)),
         ({"eventsSinceNumber": "3", "eventsUntilNumber": "5"}, (3, 5, None)),
         ({"eventsSinceNumber": "0", "content": "empty"}, (1, None, Content.EMPTY)),
+        ({"content": "full-resource"}, (1, None, Content.FULL_RESOURCE)),
     ],
 )
 def test_sub_8_a_range_is_read(given: dict[str, str], expected: Any) -> None:
-    assert fhir.parse_range(given.get) == expected
+    assert told.parse_range(given.get) == expected
 
 
 @pytest.mark.parametrize(
@@ -374,9 +580,58 @@ def test_sub_8_a_range_is_read(given: dict[str, str], expected: Any) -> None:
         {"eventsSinceNumber": "-1"},
         {"eventsUntilNumber": "x"},
         {"eventsSinceNumber": "1" * 10},
-        {"content": "full-resource"},
+        {"eventsSinceNumber": "\u0663"},  # a digit, elsewhere
+        {"content": "everything"},
     ],
 )
 def test_sub_8_a_range_that_is_none(given: dict[str, str]) -> None:
     with pytest.raises(Invalid):
-        fhir.parse_range(given.get)
+        told.parse_range(given.get)
+
+
+def test_sub_7_and_8_arguments_in_a_body() -> None:
+    body = {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "id", "valueId": "a"},
+            {"name": "status", "valueCode": "active"},
+            {"name": "eventsSinceNumber", "valueString": "2"},
+            {"name": "eventsUntilNumber", "valueInteger": 3},
+        ],
+    }
+    pairs = told.asked_in(body)
+    assert told.parse_range(dict(pairs).get) == (2, 3, None)
+    assert told.parse_chosen(pairs) == (["a"], frozenset({SubscriptionStatus.ACTIVE}))
+    assert told.parse_chosen([("id", "a,b"), ("id", "a"), ("status", "off,error")]) == (
+        ["a", "b"],
+        frozenset({SubscriptionStatus.OFF, SubscriptionStatus.ERROR}),
+    )
+    for parameter in ({"name": "id", "valueBoolean": True}, {"name": 1, "valueId": "a"}, {"name": "id"}):
+        with pytest.raises(Invalid):
+            told.asked_in({"resourceType": "Parameters", "parameter": [parameter]})
+    with pytest.raises(Invalid):
+        told.parse_chosen([("status", "asleep")])
+
+
+def test_the_new_secret_is_a_parameter() -> None:
+    rotated = fhir.render_secret(replace(stored(), former_secret="former", former_until=NOON))
+    Parameters.model_validate(rotated)
+    assert [each["name"] for each in rotated["parameter"]] == ["secret", "formerUntil"]
+    assert 'former"' not in json.dumps(rotated)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_found"),
+    [
+        ([], True),
+        ([("status", "active")], True),
+        ([("status", "off,active"), ("type", "rest-hook")], True),
+        ([("status", "off")], False),
+        ([("url", "https://hooks.example/in")], True),
+        ([("url", "https://hooks.example/")], False),
+        ([("criteria", "HTTPS://passerelle.example/SubscriptionTopic/doc")], True),
+        ([("payload", "application/fhir+xml")], False),
+    ],
+)
+def test_sub_9_subscriptions_are_searched(asked: list[tuple[str, str]], is_found: bool) -> None:
+    assert fhir.found_by(fhir.render(stored()), asked) is is_found

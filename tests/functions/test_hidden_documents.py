@@ -268,7 +268,8 @@ def test_sub_10_nobody_is_notified_of_what_is_masked(
     key = str(register(author, 4).json["id"])
     exchange.pump.run_until_idle()
     with PumpedWebhook(exchange.pump) as webhook:
-        content = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-payload-content"
+        backport = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
+        content, naming = f"{backport}/backport-payload-content", f"{backport}/backport-filter-criteria"
         channel = {
             "type": "rest-hook",
             "endpoint": webhook.url,
@@ -280,6 +281,7 @@ def test_sub_10_nobody_is_notified_of_what_is_masked(
             "status": "requested",
             "reason": "care coordination",
             "criteria": "https://passerelle.example/SubscriptionTopic/anything-changed",
+            "_criteria": {"extension": [{"url": naming, "valueString": f"?patient=Patient/{key}"}]},
             "channel": channel,
         }
         answer = other.post("Subscription", asked)

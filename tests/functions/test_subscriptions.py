@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,14 +18,17 @@ from functions.subscriptions.handler import handler as subscriptions
 from passerelle import wiring
 from passerelle.aws.journal import event_to_map
 from passerelle.events import Event, EventName
-from passerelle.fhir.subscription import BACKPORT
-from passerelle.notifications.audience import TOPIC_ROOT
+from passerelle.fhir import xml as fhir_xml
+from passerelle.fhir.subscription import BACKPORT, OWN
+from passerelle.fhir.validation import validate
 from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 from passerelle.notifications.signature import verify
+from passerelle.notifications.topics import TOPIC_ROOT
 from tests.notifications import notifications_on_moto, register
 
-SCOPE = "system/Subscription.crud system/Organization.rs"
+SCOPE = "system/Subscription.cruds system/Organization.rs"
 ORGANIZATION = "Organization/01hr0000000000000000000000"
+PAUSE = timedelta(minutes=62)  # longer than any between two attempts
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -83,6 +86,7 @@ class Stack:
     url: str
     dead_url: str
     versions: int = 0
+    later: timedelta = timedelta()  # how far the clock of deliveries is ahead
     failures: list[Any] = field(default_factory=list)
 
     def call(
@@ -95,18 +99,15 @@ class Stack:
         scope: str = SCOPE,
         role: str = "practice",
         headers: dict[str, str] | None = None,
-        query: dict[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        professional: str | None = None,
     ) -> Any:
-        parts = path.split("/")
-        parameters = dict(zip(("id", "operation"), parts[2:], strict=False))
-        variables = "".join(f"/{{{name}}}" for name in parameters)
+        listed = {name: [value] if isinstance(value, str) else value for name, value in (query or {}).items()}
         answer = subscriptions(
             {
                 "httpMethod": method,
                 "path": f"/fhir{path}",
-                "resource": f"/fhir/Subscription{variables}",
-                "pathParameters": parameters,
-                "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()},
+                "multiValueQueryStringParameters": listed,
                 "headers": {"Content-Type": "application/fhir+json", **(headers or {})},
                 "body": None if body is None else body if isinstance(body, str) else json.dumps(body),
                 "isBase64Encoded": False,
@@ -120,12 +121,15 @@ class Stack:
                         "role": role,
                         "scope": scope,
                         "jti": "token-1",
+                        **({"professional": professional} if professional else {}),
                     },
                 },
             },
             None,
         )
-        return answer["statusCode"], json.loads(answer["body"]), answer["headers"]
+        is_json = "json" in answer["headers"].get("Content-Type", "json")
+        told = json.loads(answer["body"] or "null") if is_json else answer["body"]
+        return answer["statusCode"], told, answer["headers"]
 
     def happen(self) -> None:
         """One more event."""
@@ -140,8 +144,11 @@ class Stack:
         envelope = json.dumps({"detail": event_to_map(event)})
         assert dispatch({"Records": [{"messageId": "m", "body": envelope}]}, None) == {"batchItemFailures": []}
 
-    def pump(self, *, receives: int = 40) -> None:
-        """Deliver what is queued, one message at a time, as the event source mapping does."""
+    def pump(self, *, receives: int = 40, waits: timedelta = timedelta()) -> None:
+        """Deliver what is queued, one message at a time, as the event source mapping does.
+
+        After a failure the clock of deliveries is put forward.
+        """
         for _ in range(receives):
             messages = self.sqs.receive_message(
                 QueueUrl=self.url, MaxNumberOfMessages=1, AttributeNames=["All"], VisibilityTimeout=600
@@ -158,6 +165,7 @@ class Stack:
             answer = deliver({"Records": [record]}, None)
             if answer["batchItemFailures"]:
                 self.failures.append(json.loads(message["Body"]))
+                self.later += waits
                 # The pause is over at once.
                 self.sqs.change_message_visibility(
                     QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
@@ -171,16 +179,32 @@ class Stack:
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     with notifications_on_moto() as sqs:
         for name in ("practice", "hospital-b"):
             register(name, SCOPE)
         dead_url = sqs.get_queue_url(QueueName="dead.fifo")["QueueUrl"]
-        yield Stack(sqs=sqs, url=wiring.environment().deliveries_queue_url, dead_url=dead_url)
+        made = Stack(sqs=sqs, url=wiring.environment().deliveries_queue_url, dead_url=dead_url)
+        monkeypatch.setattr(wiring, "now", lambda: datetime.now(UTC) + made.later)
+        yield made
+
+
+def content_of(code: str) -> dict[str, Any]:
+    return {"url": BACKPORT + "backport-payload-content", "valueCode": code}
+
+
+def channel(**changes: Any) -> dict[str, Any]:
+    return changes
+
+
+def filtered(criteria: str) -> dict[str, Any]:
+    return {"_criteria": {"extension": [{"url": BACKPORT + "backport-filter-criteria", "valueString": criteria}]}}
 
 
 def resource(endpoint: str, **changes: Any) -> dict[str, Any]:
-    content = {"url": BACKPORT + "backport-payload-content", "valueCode": changes.pop("content", "id-only")}
+    """A Subscription; `type`, `payload`, `header` and `extension` are the channel's."""
+    content = content_of(changes.pop("content", "id-only"))
+    told = {name: changes.pop(name) for name in [*changes] if name in ("type", "payload", "header", "extension")}
     return {
         "resourceType": "Subscription",
         "status": "requested",
@@ -192,6 +216,7 @@ def resource(endpoint: str, **changes: Any) -> dict[str, Any]:
             "payload": "application/fhir+json",
             "_payload": {"extension": [content]},
             "header": ["Authorization: Bearer theirs"],
+            **told,
         },
         **changes,
     }
@@ -235,7 +260,11 @@ def test_sub_3_a_failed_handshake_is_an_error(stack: Stack, endpoint: Endpoint, 
     ("endpoint_url", "changes"),
     [
         ("https://hooks.example/", {"criteria": "https://other.example/topic"}),
-        ("https://hooks.example/", {"content": "full-resource"}),
+        ("https://hooks.example/", {"content": "everything"}),
+        ("https://hooks.example/", channel(type="websocket")),
+        ("https://hooks.example/", channel(payload="application/fhir+json; fhirVersion=4.3")),
+        ("https://hooks.example/", filtered("?colour=red")),
+        ("https://hooks.example/", filtered("Organization?patient=1&patient=2")),
         ("http://hooks.example/", {"criteria": TOPIC_ROOT + "unknown"}),
         ("ftp://hooks.example/", {}),
         ("https://10.0.0.1/", {}),
@@ -284,6 +313,40 @@ def test_sub_4_and_5_events_arrive_in_order_signed_and_numbered(stack: Stack, en
     assert all("resource" not in entry for entry in entries[1:])
 
 
+def test_sub_5_heartbeats_have_the_same_counter(stack: Stack, endpoint: Endpoint) -> None:
+    period = {"url": BACKPORT + "backport-heartbeat-period", "valueUnsignedInt": 600}
+    id_, secret = subscribed(stack, endpoint, extension=[period])
+    stack.happen()
+    stack.pump()
+    for minutes in (9, 11, 11):
+        stack.later += timedelta(minutes=minutes)
+        wiring.notification_ports().deliveries.beat(id_)
+        stack.pump()
+    kinds = [(told["type"], told["total"]) for told in endpoint.told()]
+    assert kinds == [("handshake", "0"), ("event-notification", "1"), ("heartbeat", "1"), ("heartbeat", "1")]
+    assert len({headers["X-Passerelle-Delivery"] for headers, _ in endpoint.received}) == 4
+    headers, body = endpoint.received[-1]
+    delivery, signature = headers["X-Passerelle-Delivery"], headers["X-Passerelle-Signature"]
+    assert verify([secret], delivery, body, signature, wiring.now())
+
+
+def test_sub_5_several_events_in_a_notification(stack: Stack, endpoint: Endpoint) -> None:
+    most = {"url": BACKPORT + "backport-max-count", "valuePositiveInt": 2}
+    subscribed(stack, endpoint, extension=[most])
+    for _ in range(3):
+        stack.happen()
+    stack.pump()
+    numbers = [
+        [
+            part["part"][0]["valueString"]
+            for part in json.loads(body)["entry"][0]["resource"]["parameter"]
+            if part["name"] == "notification-event"
+        ]
+        for _, body in endpoint.received[1:]
+    ]
+    assert numbers == [["1", "2"], ["3"]]
+
+
 def test_sub_4_empty_tells_nothing_but_the_number(stack: Stack, endpoint: Endpoint) -> None:
     subscribed(stack, endpoint, content="empty")
     stack.happen()
@@ -292,9 +355,7 @@ def test_sub_4_empty_tells_nothing_but_the_number(stack: Stack, endpoint: Endpoi
     assert b"Organization" not in endpoint.received[-1][1]
 
 
-def test_sub_6_a_dead_endpoint_ends_in_the_dead_letter_queue_and_stalls_nobody(
-    stack: Stack, endpoint: Endpoint
-) -> None:
+def test_sub_6_a_dead_endpoint_ends_in_error_and_stalls_nobody(stack: Stack, endpoint: Endpoint) -> None:
     alive, _ = subscribed(stack, endpoint)
     dead_endpoint = Endpoint()
     dead_endpoint.daemon_threads = True
@@ -304,10 +365,11 @@ def test_sub_6_a_dead_endpoint_ends_in_the_dead_letter_queue_and_stalls_nobody(
     dead_endpoint.server_close()
     for _ in range(3):
         stack.happen()
-    stack.pump()
+    stack.pump(waits=PAUSE)
     assert [told.get("number") for told in endpoint.told()] == [None, "1", "2", "3"]
-    assert stack.failures == [{"subscription": dead, "number": 1}] * MAX_DELIVERY_ATTEMPTS
-    assert stack.dead() == [{"subscription": dead, "number": 1}]
+    assert {each["subscription"] for each in stack.failures} == {dead}
+    assert len(stack.failures) == MAX_DELIVERY_ATTEMPTS - 1  # the last one is not to be tried again
+    assert stack.dead() == []
     assert (state(stack, alive), state(stack, dead)) == ("active", "error")
     stack.happen()
     stack.pump()
@@ -315,6 +377,7 @@ def test_sub_6_a_dead_endpoint_ends_in_the_dead_letter_queue_and_stalls_nobody(
     told = {p["name"]: p for p in body["entry"][0]["resource"]["parameter"]}
     assert (status, told["status"]["valueCode"]) == (200, "error")
     assert told["events-since-subscription-start"]["valueString"] == "4"  # the counter still grows
+    assert told["error"]["valueCodeableConcept"]["text"].startswith("attempts in a row")  # the last of two
 
 
 def test_sub_8_a_subscriber_catches_up(stack: Stack, endpoint: Endpoint) -> None:
@@ -374,8 +437,9 @@ def test_sub_10_a_revoked_client_is_told_nothing(stack: Stack, endpoint: Endpoin
 def revised(stack: Stack, id_: str, *, headers: dict[str, str] | None = None, **changes: Any) -> Any:
     """The answer to a PUT of what a GET gives, with changes; `endpoint` and `header` are the channel's."""
     body = stack.call("GET", f"/Subscription/{id_}")[1]
-    channel = {name: changes.pop(name) for name in ("endpoint", "header", "payload") if name in changes}
-    body = {**body, **changes, "channel": {**body["channel"], **channel}}
+    mine = ("endpoint", "extension", "header", "payload", "_payload", "type")
+    channel = {**body["channel"], **{name: changes.pop(name) for name in mine if name in changes}}
+    body = {**body, **changes, "channel": {name: value for name, value in channel.items() if value is not None}}
     return stack.call("PUT", f"/Subscription/{id_}", body, headers=headers)
 
 
@@ -410,7 +474,7 @@ def test_sub_9_one_in_error_goes_on_where_it_stopped(stack: Stack, endpoint: End
     endpoint.answers = [503]
     stack.happen()
     stack.happen()
-    stack.pump()
+    stack.pump(waits=PAUSE)
     status, body, _ = stack.call("GET", f"/Subscription/{id_}")
     assert (body["status"], body["error"]) == ("error", "the endpoint did not acknowledge: status 503")
     endpoint.answers = [200]
@@ -460,7 +524,9 @@ def test_sub_9_what_changes_nothing_is_no_new_version(stack: Stack, endpoint: En
         ),
         ({"endpoint": "https://10.0.0.1/"}, "not-supported"),
         ({"endpoint": "ftp://hooks.example/"}, "not-supported"),
-        ({"payload": "application/fhir+xml"}, "not-supported"),
+        ({"payload": "application/fhir+xml; fhirVersion=4.3"}, "not-supported"),
+        ({"_payload": {"extension": [content_of("full-resource")]}}, "not-supported"),
+        ({"type": "email", "header": None, "_payload": {"extension": [content_of("empty")]}}, "not-supported"),
         ({"status": "error"}, "value"),
     ],
 )
@@ -506,6 +572,12 @@ def test_the_scope_is_checked_before_anything_else(stack: Stack) -> None:
         ("DELETE", "/Subscription/x", None),
         ("GET", "/Subscription/x/$status", None),
         ("GET", "/Subscription/x/$events", None),
+        ("POST", "/Subscription/x/$events", "not json"),
+        ("POST", "/Subscription/x/$status", "not json"),
+        ("GET", "/Subscription/$status", None),
+        ("POST", "/Subscription/$status", "not json"),
+        ("GET", "/Subscription", None),
+        ("POST", "/Subscription/x/$rotate-secret", None),
     ):
         status, outcome, _ = stack.call(method, path, body, scope="system/Patient.cruds")
         assert (status, outcome["issue"][0]["code"]) == (403, "forbidden")
@@ -555,3 +627,218 @@ def test_no_secret_and_no_endpoint_is_logged(
     assert "status 500" in logged
     for hidden in (secret, "theirs", "127.0.0.1", "Organization"):
         assert hidden not in logged
+
+
+def told_of(bundle: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of each status in a searchset, by the id of its subscription."""
+    validate(bundle)
+    found = {}
+    for entry in bundle.get("entry", []):
+        named = {
+            each["name"]: next(v for k, v in each.items() if k != "name") for each in entry["resource"]["parameter"]
+        }
+        found[named["subscription"]["reference"].rpartition("/")[2]] = named
+    return found
+
+
+def made(stack: Stack, endpoint: Endpoint, **options: Any) -> str:
+    """The id of a new subscription, its handshake still to come; `options` are those of the call."""
+    status, body, _ = stack.call("POST", "/Subscription", resource(endpoint.url), **options)
+    assert status == 201, body
+    return str(body["id"])
+
+
+def test_sub_1_in_xml_and_with_its_pace(stack: Stack, endpoint: Endpoint) -> None:
+    """SUB-1 (X): what was sent in XML is read in JSON, and the other way round."""
+    rules = [
+        {"url": BACKPORT + "backport-heartbeat-period", "valueUnsignedInt": 600},
+        {"url": BACKPORT + "backport-max-count", "valuePositiveInt": 5},
+        {"url": OWN + "digest", "valueTime": "08:00:00"},
+    ]
+    sent = resource(endpoint.url, extension=rules, payload="application/fhir+xml", content="full-resource")
+    in_xml = {"Content-Type": "application/fhir+xml", "Accept": "application/fhir+xml"}
+    status, body, headers = stack.call("POST", "/Subscription", fhir_xml.dumps(sent).decode(), headers=in_xml)
+    assert (status, headers["Content-Type"].partition(";")[0]) == (201, "application/fhir+xml")
+    id_ = fhir_xml.loads(body.encode())["id"]
+    _, found, _ = stack.call("GET", f"/Subscription/{id_}")
+    assert {**sent["channel"], "extension": rules} == found["channel"]
+    off = fhir_xml.dumps({**found, "status": "off"}).decode()
+    status, body, _ = stack.call("PUT", f"/Subscription/{id_}", off, headers=in_xml)
+    assert (status, fhir_xml.loads(body.encode())["status"]) == (200, "off")
+    entity = '<!DOCTYPE x [<!ENTITY a "b">]><Subscription xmlns="http://hl7.org/fhir"/>'
+    assert stack.call("POST", "/Subscription", entity, headers=in_xml)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "endpoint_url"),
+    [
+        ({"type": "email", "payload": None, "header": None, "content": "empty"}, "https://hooks.example/"),
+        ({"type": "email", "payload": None, "header": None, "content": "empty"}, "mailto:a@b.example?bcc=c@d.example"),
+        ({"type": "email", "payload": None, "header": None, "content": "empty"}, "mailto:a@b.example,c@d.example"),
+        ({"type": "sms", "payload": None, "header": None, "content": "empty"}, "tel:+33899000000"),
+        ({"type": "email", "payload": None, "header": None, "content": "id-only"}, "mailto:a@b.example"),
+    ],
+)
+def test_sub_2_letters_that_are_not_offered(stack: Stack, changes: dict[str, Any], endpoint_url: str) -> None:
+    body = resource(endpoint_url, **changes)
+    body["channel"] = {name: value for name, value in body["channel"].items() if value is not None}
+    status, outcome, _ = stack.call("POST", "/Subscription", body)
+    assert (status, [issue["code"] for issue in outcome["issue"]]) == (422, ["not-supported"])
+    assert endpoint_url not in json.dumps(outcome)
+
+
+def test_sub_2_a_flood_of_headers(stack: Stack, endpoint: Endpoint) -> None:
+    for header, expected in ((["A: 1"] * 200_000, 422), ([f"A: {'x' * 6_000_000}"], 413), ([f"A: {'x' * 3_000}"], 422)):
+        assert stack.call("POST", "/Subscription", resource(endpoint.url, header=header))[0] == expected
+
+
+def test_sub_9_what_the_exchange_decides_is_not_taken_from_a_body(stack: Stack, endpoint: Endpoint) -> None:
+    """Mass assignment: id, version, error and secret stay what they are; the owner, too."""
+    theirs = {"id": "01hr0000000000000000000000", "error": "theirs", "meta": {"versionId": "99"}}
+    hidden = {"extension": [{"url": "https://passerelle.example/secret", "valueString": "0" * 64}]}
+    status, body, headers = stack.call("POST", "/Subscription", {**resource(endpoint.url), **theirs, **hidden})
+    assert (status, body["meta"]["versionId"], "error" in body) == (201, "1", False)
+    assert body["id"] != theirs["id"]
+    assert headers["X-Passerelle-Webhook-Secret"] != "0" * 64
+    status, body, _ = revised(stack, body["id"], error="theirs", meta={"versionId": "99"}, reason="other")
+    assert status == 200, body
+    assert (status, body["meta"]["versionId"], "error" in body) == (200, "2", False)
+
+
+def test_sub_7_status_of_several(stack: Stack, endpoint: Endpoint) -> None:
+    """SUB-7: by id or all, by status; GET and POST; those of others are left out."""
+    first, second, third = (made(stack, endpoint) for _ in range(3))
+    other = made(stack, endpoint, client="hospital-b")
+    revised(stack, second, status="off")
+    stack.happen()
+    everything = stack.call("GET", "/Subscription/$status")
+    assert everything[0] == 200
+    told = told_of(everything[1])
+    assert told.keys() == {first, second, third}
+    assert {each["type"] for each in told.values()} == {"query-status"}
+    totals = {id_: each["events-since-subscription-start"] for id_, each in told.items()}
+    assert totals == {first: "1", second: "0", third: "1"}
+    cases: list[tuple[dict[str, Any], set[str]]] = [
+        ({"id": [first, other]}, {first}),
+        ({"id": f"{first},{second}"}, {first, second}),
+        ({"id": other}, set()),
+        ({"status": "off"}, {second}),
+        ({"status": ["off", "requested"], "id": [second, third]}, {second, third}),
+        ({"status": "active"}, set()),
+    ]
+    for query, expected in cases:
+        status, bundle, _ = stack.call("GET", "/Subscription/$status", query=query)
+        assert (status, set(told_of(bundle))) == (200, expected), query
+        pairs = [
+            (name, each) for name, given in query.items() for each in ([given] if isinstance(given, str) else given)
+        ]
+        parameters = [{"name": name, "valueString": value} for name, value in pairs]
+        body = {"resourceType": "Parameters", "parameter": parameters}
+        status, bundle, _ = stack.call("POST", "/Subscription/$status", body)
+        assert (status, set(told_of(bundle))) == (200, expected), query
+    for method, sent in (("GET", None), ("POST", None), ("POST", {"resourceType": "Parameters"})):
+        status, bundle, _ = stack.call(method, f"/Subscription/{first}/$status", sent)
+        assert (status, set(told_of(bundle))) == (200, {first})
+    assert stack.call("GET", "/Subscription/$status", query={"status": "asleep"})[0] == 400
+    assert stack.call("GET", "/Subscription/$status", query={"id": ",".join(map(str, range(101)))})[0] == 400
+    assert stack.call("POST", "/Subscription/$status", {"resourceType": "Patient"})[0] == 400
+
+
+def test_sub_8_events_are_asked_for_in_a_body_too(stack: Stack, endpoint: Endpoint) -> None:
+    id_ = made(stack, endpoint)
+    for _ in range(3):
+        stack.happen()
+    asked = [{"name": "eventsSinceNumber", "valueString": "2"}, {"name": "content", "valueCode": "empty"}]
+    body = {"resourceType": "Parameters", "parameter": asked}
+    status, bundle, _ = stack.call("POST", f"/Subscription/{id_}/$events", body)
+    numbers = [each["part"][0]["valueString"] for each in bundle["entry"][0]["resource"]["parameter"] if "part" in each]
+    assert (status, numbers, len(bundle["entry"])) == (200, ["2", "3"], 1)
+    assert stack.call("POST", f"/Subscription/{id_}/$events", None)[0] == 200
+    twice = {"resourceType": "Parameters", "parameter": [asked[0], asked[0]]}
+    assert stack.call("POST", f"/Subscription/{id_}/$events", twice)[0] == 400
+    assert stack.call("POST", f"/Subscription/{id_}/$events", body, client="hospital-b")[0] == 404
+
+
+def rotated(stack: Stack, id_: str, **options: Any) -> dict[str, str]:
+    status, body, headers = stack.call("POST", f"/Subscription/{id_}/$rotate-secret", **options)
+    assert status == 200, body
+    assert headers["Cache-Control"] == "no-store"
+    return {each["name"]: each.get("valueString") or each.get("valueInstant") for each in body["parameter"]}
+
+
+def test_the_secret_is_rotated(stack: Stack, endpoint: Endpoint) -> None:
+    """The former one signs for a day; the same request again gets the same secret, which no kept answer holds."""
+    _, body, headers = stack.call("POST", "/Subscription", resource(endpoint.url))
+    id_, first = body["id"], headers["X-Passerelle-Webhook-Secret"]
+    key = {"Idempotency-Key": "rotate"}
+    new = rotated(stack, id_, headers=key)
+    kept = wiring.notification_ports().subscriptions.find(id_)
+    assert kept is not None
+    assert (kept.secret, kept.former_secret) == (new["secret"], first)
+    assert len(bytes.fromhex(new["secret"])) == 32
+    assert datetime.fromisoformat(new["formerUntil"]) - datetime.now(UTC) > timedelta(hours=23)
+    assert rotated(stack, id_, headers=key) == new
+    answer = wiring.journal().find_answer("practice", "rotate")
+    assert answer is not None
+    assert new["secret"] not in str(answer.result)
+    again = rotated(stack, id_)
+    assert again["secret"] != new["secret"]
+    kept = wiring.notification_ports().subscriptions.find(id_)
+    assert kept is not None
+    assert kept.former_secret == new["secret"]
+    seen = stack.call("GET", f"/Subscription/{id_}")[1]
+    assert (seen["status"], seen["meta"]["versionId"]) == ("requested", "3")
+    assert revised(stack, id_, reason="another")[0] == 200
+    after = wiring.notification_ports().subscriptions.find(id_)
+    assert after is not None
+    assert (after.secret, after.former_secret) == (again["secret"], new["secret"])  # a change keeps both
+    assert stack.call("POST", f"/Subscription/{id_}/$rotate-secret", client="hospital-b")[0] == 404
+
+
+def test_sub_9_a_client_finds_its_own(stack: Stack, endpoint: Endpoint) -> None:
+    first, second = made(stack, endpoint), made(stack, endpoint)
+    made(stack, endpoint, client="hospital-b")
+    personal = made(stack, endpoint, professional="810000000037")
+    revised(stack, second, status="off")
+
+    def found(**options: Any) -> set[str]:
+        status, bundle, _ = stack.call("GET", "/Subscription", **options)
+        assert status == 200
+        validate(bundle)
+        assert bundle["total"] == len(bundle.get("entry", []))
+        return {each["resource"]["id"] for each in bundle.get("entry", [])}
+
+    assert found() == {first, second}  # what somebody subscribed to by name is that person's
+    assert found(professional="810000000037") == {first, second, personal}
+    assert found(professional="810000000045") == {first, second}
+    assert found(query={"status": "off"}) == {second}
+    assert found(query={"url": endpoint.url, "criteria": TOPIC_ROOT, "type": "rest-hook"}) == {first, second}
+    assert found(query={"url": "https://other.example/"}) == set()
+    assert found(query={"_id": f"{first},{personal}", "colour": "red"}) == {first}
+    strict = {"Prefer": "handling=strict"}
+    assert stack.call("GET", "/Subscription", query={"colour": "red"}, headers=strict)[0] == 400
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert stack.call("POST", "/Subscription/_search", "status=off", headers=form)[1]["total"] == 1
+    stack.call("DELETE", f"/Subscription/{second}")
+    assert found() == {first}
+
+
+def test_somebody_elses_subscription_does_not_exist(stack: Stack, endpoint: Endpoint) -> None:
+    """Another client, and another person at the same client, on every operation."""
+    id_ = made(stack, endpoint, professional="810000000037")
+    body = stack.call("GET", f"/Subscription/{id_}", professional="810000000037")[1]
+    strangers: list[dict[str, Any]] = [{"client": "hospital-b"}, {"professional": "810000000045"}, {}]
+    for stranger in strangers:
+        for method, path, sent in (
+            ("GET", "", None),
+            ("PUT", "", body),
+            ("DELETE", "", None),
+            ("GET", "/$status", None),
+            ("POST", "/$status", None),
+            ("GET", "/$events", None),
+            ("POST", "/$events", None),
+            ("POST", "/$rotate-secret", None),
+        ):
+            status, outcome, _ = stack.call(method, f"/Subscription/{id_}{path}", sent, **stranger)
+            assert (status, outcome["issue"][0]["code"]) == (404, "not-found"), (method, path)
+    assert stack.call("GET", f"/Subscription/{id_}", professional="810000000037")[1] == body

@@ -38,13 +38,15 @@ def test_every_queue_is_a_dead_letter_queue_or_has_one_of_its_kind(stage: Any) -
             assert queue["MessageRetentionPeriod"] == 14 * DAYS
             continue
         target = queues[queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]]
-        assert queue["RedrivePolicy"]["maxReceiveCount"] == 6
+        # Orders of delivery are also received each time that they were put off.
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == (150 if "Deliveries" in name else 6)
         assert target.get("FifoQueue") == queue.get("FifoQueue")
         assert target["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
 
 
 def test_every_batch_fails_record_by_record(stage: Any) -> None:
-    started = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "catalogue", "seal", "erase", "remind"}
+    started = {"relay", "dispatch", "deliver", "quarantine", "sweep", "append", "catalogue", "seal", "erase"}
+    started |= {"remind", "watch", "reconcile"}
     assert sources(stage).keys() == started
     for name, mapping in sources(stage).items():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
@@ -165,6 +167,8 @@ def test_there_is_an_alarm_on_everything_that_must_not_happen(stage: Any) -> Non
         "Append",
     }
     assert watched["5XXError"]
+    for incident in ("subscription-in-error", "notification-without-content"):
+        assert any('"stage"' in each for each in watched[incident]), incident
 
 
 def test_alarms_reach_the_encrypted_topic(stage: Any) -> None:

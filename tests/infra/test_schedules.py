@@ -1,29 +1,37 @@
-"""The one schedule of the stack: by day in Paris, to a queue with dead letters, with a role for nothing else."""
+"""The schedules of the stack: by the clock, each to a queue with dead letters, with a role for nothing else."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from infra.schedules import TICKS
 from passerelle.prescriptions.reminders import policy
 from tests.infra.test_roles import listed
 
 
-def test_every_hour_of_day_and_none_of_the_night(stage: Any) -> None:
-    (schedule,) = stage.of("AWS::Scheduler::Schedule").values()
-    assert schedule["ScheduleExpression"] == "cron(0 8-20 * * ? *)"
-    assert schedule["ScheduleExpressionTimezone"] == "Europe/Paris"
+def test_reminders_every_hour_of_day_and_what_is_urgent_by_night_too(stage: Any) -> None:
+    schedules = stage.of("AWS::Scheduler::Schedule").values()
+    assert sorted(each["ScheduleExpression"] for each in schedules) == [
+        "cron(0 8-20 * * ? *)",
+        "rate(5 minutes)",
+        "rate(5 minutes)",
+    ]
     assert policy()["quiet"] == {"from": 21, "until": 8}
-    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    assert json.loads(schedule["Target"]["Input"]) == {"time": "<aws.scheduler.scheduled-time>"}
+    for schedule in schedules:
+        assert schedule["ScheduleExpressionTimezone"] == "Europe/Paris"
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert json.loads(schedule["Target"]["Input"]) == {"time": "<aws.scheduler.scheduled-time>"}
 
 
-def test_it_may_send_to_its_queue_and_to_the_dead_letters_of_that_queue(stage: Any) -> None:
-    (schedule,) = stage.of("AWS::Scheduler::Schedule").values()
-    target, dead = schedule["Target"]["Arn"], schedule["Target"]["DeadLetterConfig"]["Arn"]
-    queues = stage.of("AWS::SQS::Queue")
-    assert queues[target["Fn::GetAtt"][0]]["RedrivePolicy"]["deadLetterTargetArn"] == dead
-    role = schedule["Target"]["RoleArn"]["Fn::GetAtt"][0]
+def test_each_sends_to_a_queue_of_its_own_and_to_the_dead_letters_of_that_queue(stage: Any) -> None:
+    queues, sent_to = stage.of("AWS::SQS::Queue"), []
+    for schedule in stage.of("AWS::Scheduler::Schedule").values():
+        target, dead = schedule["Target"]["Arn"], schedule["Target"]["DeadLetterConfig"]["Arn"]
+        assert queues[target["Fn::GetAtt"][0]]["RedrivePolicy"]["deadLetterTargetArn"] == dead
+        sent_to.append((target["Fn::GetAtt"][0], target, dead))
+    assert len({queue for queue, _, _ in sent_to}) == len(TICKS)
+    (role,) = {each["Target"]["RoleArn"]["Fn::GetAtt"][0] for each in stage.of("AWS::Scheduler::Schedule").values()}
     (trust,) = stage.of("AWS::IAM::Role")[role]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
     assert trust["Condition"]["StringEquals"].keys() == {"aws:SourceAccount", "aws:SourceArn"}
@@ -32,8 +40,13 @@ def test_it_may_send_to_its_queue_and_to_the_dead_letters_of_that_queue(stage: A
         for each in stage.of("AWS::IAM::Policy").values()
         if each["Roles"] == [{"Ref": role}]
     )
-    sending = [each for each in policies if listed(each["Action"]) == ["sqs:SendMessage"]]
-    assert [listed(each["Resource"]) for each in sending] == [[target, dead]]
+    allowed = [
+        resource
+        for each in policies
+        if listed(each["Action"]) == ["sqs:SendMessage"]
+        for resource in listed(each["Resource"])
+    ]
+    assert sorted(map(str, allowed)) == sorted(str(each) for _, *pair in sent_to for each in pair)
     assert {action for each in policies for action in listed(each["Action"])} == {
         "kms:Decrypt",
         "kms:GenerateDataKey",

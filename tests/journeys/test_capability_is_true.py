@@ -440,7 +440,11 @@ def test_own_types_are_served(hospital: Client, exchange: Exchange, key: str, de
     assert hospital.request("DELETE", "Subscription/absent").json["issue"][0]["code"] == "not-found"
     assert hospital.post("Subscription", {"resourceType": "Subscription"}).status == 422
     assert hospital.put("Subscription/absent", {"resourceType": "Subscription"}).status == 422
-    assert interactions(declared["Subscription"]) == {"create", "read", "update", "delete"}
+    assert hospital.get("Subscription?status=active&colour=red").json["total"] == 0
+    assert hospital.get("Subscription?colour=red", Prefer="handling=strict").status == 400
+    for parameter in declared["Subscription"]["searchParam"]:
+        assert hospital.get(f"Subscription?{parameter['name']}=x", Prefer="handling=strict").status == 200
+    assert interactions(declared["Subscription"]) == {"create", "read", "search-type", "update", "delete"}
 
 
 def undeclared() -> Iterator[tuple[str, str, set[str]]]:

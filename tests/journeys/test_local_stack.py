@@ -127,6 +127,8 @@ def test_a_dead_subscriber_delays_nobody(running: Running, person: str) -> None:
                 "valueCode": "id-only",
             }
             body["channel"]["_payload"] = {"extension": [content]}  # type: ignore[index]
+            naming = content["url"].replace("payload-content", "filter-criteria")
+            body["_criteria"] = {"extension": [{"url": naming, "valueString": f"?patient=Patient/{person}"}]}
             answer = client.request("POST", "Subscription", json=body)
             assert answer.status_code == 201, answer.text
             webhook.secret = answer.headers["X-Passerelle-Webhook-Secret"]

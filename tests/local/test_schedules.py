@@ -56,6 +56,17 @@ def test_a_time_that_a_night_leaves_out_or_has_twice() -> None:
     assert nightly.next_after(autumn) - autumn == timedelta(hours=25)
 
 
+def test_a_rate_goes_on_through_the_night_in_which_clocks_go_back() -> None:
+    every = schedule(ScheduleExpression="rate(5 minutes)")
+    at = datetime(2026, 10, 24, 23, 58, tzinfo=UTC)
+    for _ in range(40):
+        due = every.next_after(at)
+        assert timedelta(0) < due - at <= timedelta(minutes=5)
+        assert due.minute % 5 == 0
+        at = due
+    assert at == datetime(2026, 10, 25, 3, 15, tzinfo=UTC)
+
+
 def test_each_hour_is_sent_once_with_its_time() -> None:
     sent: list[dict[str, str]] = []
 

@@ -15,7 +15,7 @@ from passerelle import wiring
 from passerelle.access import Decision
 from passerelle.audit.model import DEPOSIT, KEPT, AuditRecord
 from passerelle.audit.ports import Reached, Span
-from passerelle.aws.audit import DynamoAuditIndex, DynamoAuditTrail, record_from_item, record_to_item
+from passerelle.aws.audit import DynamoAuditIndex, DynamoAuditTrail, record_from_item, record_to_item, streamed
 from passerelle.aws.dynamodb import Meter, measure, to_attributes
 from passerelle.errors import PasserelleError
 from passerelle.identifiers import new_patient_key, new_ulid, time_of
@@ -207,7 +207,7 @@ def indexed(index: DynamoAuditIndex, trail: DynamoAuditTrail, made: list[AuditRe
     """Store records, and index them as their stream would, some of it twice."""
     trail.append(made)
     for each in [*made, *made[:3]]:
-        index.add(to_attributes(record_to_item(each, wiring.table_names())))
+        index.add(streamed(to_attributes(record_to_item(each, wiring.table_names()))))
 
 
 def found(records: Iterable[AuditRecord | Reached]) -> list[AuditRecord]:

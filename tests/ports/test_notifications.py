@@ -1,27 +1,20 @@
-"""Subscriptions, log, bus and queue on moto, and what dispatch and delivery make of them together."""
+"""Subscriptions, log, bus and queue on moto, and what dispatch makes of them."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from passerelle.access import Caller, Request, Scopes, Touched
-from passerelle.audit.model import audit_of
-from passerelle.audit.ports import Span
-from passerelle.aws.audit import DynamoAuditTrail
 from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
-from passerelle.aws.clients import DynamoClients
-from passerelle.aws.dynamodb import DynamoDb, in_parallel
-from passerelle.aws.journal import DynamoJournal, TableNames, event_from_map, event_to_map
+from passerelle.aws.journal import event_from_map, event_to_map
 from passerelle.aws.notifications import (
     DynamoNotificationLog,
-    DynamoSubscriptions,
     envelope_event,
     interest_from_item,
     interest_to_item,
@@ -29,215 +22,42 @@ from passerelle.aws.notifications import (
     subscription_from_item,
     subscription_to_item,
 )
-from passerelle.aws.patients import DynamoPatientIndex
-from passerelle.aws.records import DynamoRecordStore
-from passerelle.consents.decision import Implicit
-from passerelle.consents.model import RecordStatus
-from passerelle.directory.model import Role
 from passerelle.errors import NotFound, Stale, Unavailable
-from passerelle.events import Event, EventName
-from passerelle.fhir.concealment import ReferenceMending
-from passerelle.identifiers import Blinder
-from passerelle.notifications.delivery import Deliverer, longest_pause_seconds
+from passerelle.events import Event
 from passerelle.notifications.dispatch import Dispatcher
 from passerelle.notifications.model import (
-    MAX_DELIVERY_ATTEMPTS,
     Channel,
     Content,
     Filter,
     Interest,
     Notification,
-    NotificationKind,
     Subscription,
     SubscriptionCreation,
     SubscriptionDeletion,
     SubscriptionRevision,
     SubscriptionStatus,
-    UndeliveredError,
 )
-from passerelle.notifications.ports import NotificationPorts
-from passerelle.patients.model import Person, PersonChange
-from passerelle.records.gate import Gate
-from tests.notifications import client, notifications_on_moto, register
-from tests.people import decided, person_of
-from tests.sealed import KeptKeys
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-KEY, OTHER = "7q2k9c4m1xw8z0ab", "0123456789abcdef"
-SCOPES = Scopes.parse("system/Subscription.crd system/DocumentReference.rs")
-OWNER = Caller(client_id="practice", organisation="1", role=Role.PRACTICE, scopes=SCOPES, token_id="t")
-NAMES = TableNames(
-    clinical="clinical",
-    patients="patients",
-    operations="operations",
-    audit="audit",
-    blinder=lambda: Blinder(b"k" * 32),
-    keyring=KeptKeys,
+from tests.notifications import client
+from tests.notified import (
+    FEEDS,
+    KEY,
+    NAMES,
+    NOON,
+    OTHER,
+    OWNER,
+    Exchange,
+    Turns,
+    close_record,
+    event,
+    exchange_on_moto,
+    subscription,
 )
-
-
-def event(version: int, *, patient: str | None = KEY) -> Event:
-    return Event(
-        name=EventName.DOCUMENT_CHANGED,
-        reference=f"DocumentReference/{patient}-01hr0000000000000000000000",
-        version=version,
-        at=NOON,
-        author="hospital-a",
-        patient=patient,
-    )
-
-
-def subscription(name: str = "sub", *, patient: str | None = None, status: str = "active") -> Subscription:
-    return Subscription(
-        id=name,
-        version=1,
-        at=NOON,
-        status=SubscriptionStatus(status),
-        interest=Interest(
-            subscription=name,
-            owner=OWNER,
-            topic="document-changed",
-            filter=Filter(patient=patient),
-            since=NOON - timedelta(hours=1),
-        ),
-        endpoint=f"https://{name}.example/",
-        headers=(("authorization", "Bearer theirs"),),
-        content=Content.ID_ONLY,
-        secret="s",
-        base_url="https://api.example/fhir",
-        delivered=0,
-        body=b'{"resourceType":"Subscription"}',
-    )
-
-
-class Network:
-    """The subscribers' end: fails where and as often as it is told, and keeps what arrived."""
-
-    def __init__(self) -> None:
-        self.arrived: dict[str, list[str]] = {}
-        self.failing: dict[str, int] = {}
-
-    def post(self, endpoint: str, headers: Any, body: bytes) -> None:
-        self.arrived.setdefault(endpoint, []).append(f"{headers['X-Passerelle-Delivery']} {body.decode()}")
-        if self.failing.get(endpoint, 0) > 0:
-            self.failing[endpoint] -= 1
-            raise UndeliveredError("status 503")
-
-
-def render(subscription: Subscription, kind: NotificationKind, entries: Any, total: int, at: datetime) -> bytes:
-    told = [f"{entry.number}:{entry.event.reference if entry.event else '-'}" for entry in entries]
-    return json.dumps([kind, total, *told]).encode()
-
-
-class Feed:
-    """`ports.PatientFeed`: a query names the versions that meet it, a message says what it was asked for."""
-
-    def meets(self, query: str, event: Event, owner: Caller, person: Person) -> bool:
-        return str(event.version) in query.split(",")
-
-    def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
-        return f"{event.reference} of {person.key}".encode()
-
-
-@dataclass
-class Exchange:
-    dynamodb: DynamoDb
-    journal: DynamoJournal
-    subscriptions: DynamoSubscriptions
-    log: DynamoNotificationLog
-    deliveries: SqsDeliveries
-    clients: DynamoClients
-    people: DynamoPatientIndex
-    records: DynamoRecordStore
-    trail: DynamoAuditTrail
-    network: Network
-    sqs: Any
-    queue_url: str
-
-    def store(self, *changes: Any) -> None:
-        request = Request(
-            caller=OWNER,
-            name="create",
-            action="C",
-            request_id="r",
-            at=NOON,
-            base_url="https://api.example/fhir",
-        )
-        self.journal.commit([*changes, *audit_of(request, Touched())])
-
-    @property
-    def ports(self) -> NotificationPorts:
-        return NotificationPorts(
-            subscriptions=self.subscriptions,
-            log=self.log,
-            deliveries=self.deliveries,
-            clients=self.clients,
-            people=self.people,
-            record=Gate(self.people, self.records, ReferenceMending(), in_parallel, implicit=Implicit.BASIC_NORMAL),
-        )
-
-    def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.ports, feed=Feed)
-
-    def deliverer(self) -> Deliverer:
-        return Deliverer(
-            self.ports,
-            webhooks=self.network,
-            trail=self.trail,
-            render=render,
-            feed=Feed,
-            spread=lambda low, high: low,
-        )
-
-    def receive(self) -> list[Any]:
-        """One message, as the queue gives them to delivery: the next of a group once this one is gone."""
-        return list(self.sqs.receive_message(QueueUrl=self.queue_url, VisibilityTimeout=600).get("Messages", []))
-
-    def deliver(self, message: Any) -> None:
-        order = json.loads(message["Body"])
-        deliverer = self.deliverer()
-        receipt = message["ReceiptHandle"]
-        deliverer.deliver(order["subscription"], order["number"], attempt=1, receipt=receipt, at=NOON)
-
-    def orders(self) -> list[tuple[str, int, str]]:
-        """(subscription, number, receipt) of the orders that the queue gives out now; they stay in flight."""
-        found = []
-        while messages := self.receive():
-            for message in messages:
-                order = json.loads(message["Body"])
-                found.append((order["subscription"], order["number"], message["ReceiptHandle"]))
-        return found
 
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    with notifications_on_moto() as sqs:
-        url = sqs.get_queue_url(QueueName="deliveries.fifo")["QueueUrl"]
-        dynamodb = DynamoDb(client("dynamodb"), sleep=lambda seconds: None)
-        exchange = Exchange(
-            dynamodb=dynamodb,
-            journal=DynamoJournal(dynamodb, NAMES),
-            subscriptions=DynamoSubscriptions(dynamodb, NAMES),
-            log=DynamoNotificationLog(dynamodb, NAMES),
-            deliveries=SqsDeliveries(sqs, url),
-            clients=DynamoClients(dynamodb, NAMES),
-            people=DynamoPatientIndex(dynamodb, NAMES),
-            records=DynamoRecordStore(dynamodb, NAMES),
-            trail=DynamoAuditTrail(dynamodb, NAMES),
-            network=Network(),
-            sqs=sqs,
-            queue_url=url,
-        )
-        register("practice", str(SCOPES))
-        person = person_of(KEY, OTHER, key="p", since=NOON)
-        exchange.store(PersonChange(before=None, after=person))
-        yield exchange
-
-
-def close_record(exchange: Exchange) -> None:
-    before = exchange.people.find_person(KEY)
-    assert before is not None
-    exchange.store(PersonChange(before=before, after=decided(before, RecordStatus.CLOSED, since=NOON)))
+    with exchange_on_moto() as made:
+        yield made
 
 
 # --- storage ------------------------------------------------------------------------------------------------
@@ -282,7 +102,7 @@ def test_a_subscription_lives_from_creation_to_deletion(exchange: Exchange) -> N
     assert exchange.subscriptions.find("sub") is None
     assert exchange.subscriptions.interests(["document-changed"], [KEY]) == []
     assert exchange.log.append("sub", event(1)) is None
-    exchange.subscriptions.acknowledge(created, 1)
+    exchange.subscriptions.acknowledge(created, 1, NOON)
     assert exchange.subscriptions.find("sub") is None
     with pytest.raises(NotFound):
         exchange.store(SubscriptionDeletion(subscription=created))
@@ -293,7 +113,8 @@ def test_a_status_changes_once_per_version(exchange: Exchange) -> None:
     exchange.store(SubscriptionCreation(subscription=created))
     exchange.subscriptions.set_status(created, SubscriptionStatus.ACTIVE, NOON + timedelta(seconds=1))
     current = exchange.subscriptions.find("sub")
-    assert current == replace(created, status=SubscriptionStatus.ACTIVE, version=2, at=NOON + timedelta(seconds=1))
+    then = NOON + timedelta(seconds=1)
+    assert current == replace(created, status=SubscriptionStatus.ACTIVE, version=2, at=then, told_at=then)
     with pytest.raises(Stale):
         exchange.subscriptions.set_status(created, SubscriptionStatus.ERROR, NOON)
 
@@ -301,10 +122,10 @@ def test_a_status_changes_once_per_version(exchange: Exchange) -> None:
 def test_a_revision_replaces_all_but_what_was_delivered(exchange: Exchange) -> None:
     created = subscription(patient=KEY)
     exchange.store(SubscriptionCreation(subscription=created))
-    exchange.subscriptions.acknowledge(created, 1)
+    exchange.subscriptions.acknowledge(created, 1, NOON)
     revised = replace(created, version=2, endpoint="https://other.example/", headers=(), body=b"{}")
     exchange.store(SubscriptionRevision(before=created, after=revised))
-    assert exchange.subscriptions.find("sub") == replace(revised, delivered=1)
+    assert exchange.subscriptions.find("sub") == replace(revised, delivered=1, told_at=NOON)
     with pytest.raises(Stale):
         exchange.store(SubscriptionRevision(before=created, after=replace(revised, headers=(("a", "b"),))))
     with pytest.raises(Stale):
@@ -421,20 +242,40 @@ def test_an_order_given_twice_is_queued_once_and_comes_back_when_postponed(excha
     exchange.deliveries.order("sub", 1)
     exchange.deliveries.order("other", 1)
     orders = exchange.orders()
-    assert sorted((name, number) for name, number, _ in orders) == [("other", 1), ("sub", 1)]
-    exchange.deliveries.postpone(orders[0][2], 0)
-    assert [name for name, _, _ in exchange.orders()] == [orders[0][0]]
+    assert sorted(name for name, _ in orders) == ["other", "sub"]
+    exchange.deliveries.postpone(orders[0][1], 0)
+    assert [name for name, _ in exchange.orders()] == [orders[0][0]]
 
 
-def test_an_order_of_a_restart_is_another_order(exchange: Exchange) -> None:
-    for restart in (None, 3, 3, 4):
-        exchange.deliveries.order("sub", 0, restart=restart)
-    numbers = []
+def taken(exchange: Exchange) -> int:
+    """How many orders there are; they are served, as it were."""
+    count = 0
     while messages := exchange.receive():
         for message in messages:
-            numbers.append(json.loads(message["Body"])["number"])
+            count += 1
             exchange.sqs.delete_message(QueueUrl=exchange.queue_url, ReceiptHandle=message["ReceiptHandle"])
-    assert numbers == [0, 0, 0]
+    return count
+
+
+def test_a_start_is_another_order_than_a_look_at_the_empty_log(exchange: Exchange) -> None:
+    exchange.deliveries.order("sub", 0)
+    for version in (1, 3, 3, 4):
+        exchange.deliveries.start("sub", version)
+    assert taken(exchange) == 4
+
+
+def test_what_is_urgent_and_a_heartbeat_wait_for_no_order(exchange: Exchange) -> None:
+    exchange.deliveries.order("sub", 4)
+    for _ in range(2):
+        exchange.deliveries.order("sub", 4, urgent=True)
+        exchange.deliveries.beat("sub")
+    in_flight = [json.loads(message["Body"]) for _ in range(4) for message in exchange.receive()]
+    assert sorted(in_flight, key=len) == [
+        {"subscription": "sub"},
+        {"subscription": "sub", "urgent": True},
+        {"subscription": "sub", "heartbeat": True},
+    ]
+    assert not any("practice" in str(each) for each in in_flight)
 
 
 # --- dispatch -----------------------------------------------------------------------------------------------
@@ -444,7 +285,7 @@ def test_an_event_reaches_every_subscription_it_concerns(exchange: Exchange) -> 
     for name, patient in (("everybody", None), ("by-key", KEY), ("by-link", OTHER), ("else", "z" * 16)):
         exchange.store(SubscriptionCreation(subscription=subscription(name, patient=patient)))
     exchange.dispatcher().dispatch(event(1), NOON)
-    assert {order[:2] for order in exchange.orders()} == {("everybody", 1), ("by-key", 1), ("by-link", 1)}
+    assert {name for name, _ in exchange.orders()} == {"everybody", "by-key", "by-link"}
 
 
 def test_what_may_not_be_seen_is_not_numbered(exchange: Exchange) -> None:
@@ -475,17 +316,41 @@ def test_the_failure_of_one_subscription_is_not_the_others(exchange: Exchange) -
         exchange.store(SubscriptionCreation(subscription=subscription(name)))
 
     class FailsForOne(SqsDeliveries):
-        def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
+        def order(self, subscription: str, delivered: int, *, urgent: bool = False) -> None:
             if subscription == "first":
                 raise Unavailable()
-            super().order(subscription, number)
+            super().order(subscription, delivered)
 
     failing = FailsForOne(exchange.sqs, exchange.queue_url)
     with pytest.raises(Unavailable):
-        Dispatcher(replace(exchange.ports, deliveries=failing), feed=Feed).dispatch(event(1), NOON)
-    assert {name for name, _, _ in exchange.orders()} == {"second", "third"}
+        Dispatcher(replace(exchange.ports, deliveries=failing), feeds=FEEDS, turns=Turns()).dispatch(event(1), NOON)
+    assert {name for name, _ in exchange.orders()} == {"second", "third"}
     exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
-    assert {(name, number) for name, number, _ in exchange.orders()} == {("first", 1)}
+    assert [name for name, _ in exchange.orders()] == ["first"]
+
+
+def test_what_was_delivered_meanwhile_is_not_ordered_again(exchange: Exchange) -> None:
+    exchange.store(SubscriptionCreation(subscription=subscription()))
+    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.run()
+    exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
+    assert taken(exchange) == 0
+
+
+@pytest.mark.parametrize("status", ["error", "off"])
+def test_who_is_told_nothing_is_numbered_and_not_ordered(exchange: Exchange, status: str) -> None:
+    """SUB-6: the counter still grows."""
+    exchange.store(SubscriptionCreation(subscription=subscription(status=status)))
+    exchange.dispatcher().dispatch(event(1), NOON)
+    assert (exchange.log.last_number("sub"), taken(exchange)) == (1, 0)
+
+
+def test_any_backlog_is_one_order(exchange: Exchange) -> None:
+    exchange.store(SubscriptionCreation(subscription=subscription()))
+    dispatcher = exchange.dispatcher()
+    for version in range(1, 30):
+        dispatcher.dispatch(event(version), NOON)
+    assert taken(exchange) == 1
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -494,17 +359,17 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
     chance = random.Random(seed)
 
     class Crashing(SqsDeliveries):
-        def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
+        def order(self, subscription: str, delivered: int, *, urgent: bool = False) -> None:
             where = chance.random()
             if where < 0.2:
                 raise Unavailable()
-            super().order(subscription, number)
+            super().order(subscription, delivered)
             if where > 0.8:
                 raise Unavailable()
 
     exchange.store(SubscriptionCreation(subscription=subscription()))
     crashing = Crashing(exchange.sqs, exchange.queue_url)
-    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing), feed=Feed)
+    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing), feeds=FEEDS, turns=Turns())
     waiting = [event(version) for version in range(1, 11)]
     while waiting:
         coming = waiting.pop(chance.randrange(len(waiting)))
@@ -519,171 +384,7 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
     assert sorted(entry.event.version for entry in entries if entry.event) == list(range(1, 11))
 
     exchange.network.failing["https://sub.example/"] = 5
-    while messages := exchange.receive():
-        for message in messages:
-            try:
-                exchange.deliver(message)
-            except UndeliveredError:
-                break
-            exchange.sqs.delete_message(QueueUrl=exchange.queue_url, ReceiptHandle=message["ReceiptHandle"])
-    arrived = [line.split()[0] for line in exchange.network.arrived["https://sub.example/"]]
+    exchange.run()
+    arrived = exchange.ids()
     assert list(dict.fromkeys(arrived)) == [f"sub.{number}" for number in range(1, 11)]
     assert len(arrived) == 10 + 5
-
-
-# --- delivery -----------------------------------------------------------------------------------------------
-
-
-def numbered(exchange: Exchange, count: int, **which: Any) -> str:
-    """A subscription with this many events in its log; the receipt of an order for it."""
-    exchange.store(SubscriptionCreation(subscription=subscription(**which)))
-    for version in range(1, count + 1):
-        exchange.log.append("sub", event(version))
-    exchange.deliveries.order("sub", count)
-    ((_, _, receipt),) = exchange.orders()
-    return receipt
-
-
-def sent(exchange: Exchange) -> list[str]:
-    return exchange.network.arrived.get("https://sub.example/", [])
-
-
-def status(exchange: Exchange) -> str | None:
-    found = exchange.subscriptions.find("sub")
-    return found.status.value if found else None
-
-
-def test_a_handshake_comes_first_and_activates(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 1, status="requested")
-    exchange.deliverer().deliver("sub", 0, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == ['sub.handshake ["handshake", 1]']
-    assert status(exchange) == "active"
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    exchange.deliverer().deliver("sub", 0, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange)[1:] == [f'sub.1 ["event-notification", 1, "1:{event(1).reference}"]']
-
-
-def test_an_order_makes_up_for_a_handshake_that_was_never_ordered(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 2, status="requested")
-    exchange.deliverer().deliver("sub", 2, attempt=1, receipt=receipt, at=NOON)
-    assert [line.split()[0] for line in sent(exchange)] == ["sub.handshake", "sub.1", "sub.2"]
-
-
-def test_an_endpoint_that_refuses_the_handshake_is_in_error(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 1, status="requested")
-    exchange.network.failing["https://sub.example/"] = 1
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert status(exchange) == "error"
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert len(sent(exchange)) == 1
-    assert exchange.log.append("sub", event(2)) == 2  # the counter still grows
-
-
-def test_a_failing_endpoint_is_tried_again_later_and_given_up_in_the_end(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 2)
-    exchange.network.failing["https://sub.example/"] = 99
-    for attempt in range(1, MAX_DELIVERY_ATTEMPTS + 1):
-        assert status(exchange) == "active"
-        with pytest.raises(UndeliveredError):
-            exchange.deliverer().deliver("sub", 2, attempt=attempt, receipt=receipt, at=NOON)
-    assert status(exchange) == "error"
-    assert [line.split()[0] for line in sent(exchange)] == ["sub.1"] * MAX_DELIVERY_ATTEMPTS
-    exchange.deliverer().deliver("sub", 2, attempt=1, receipt=receipt, at=NOON)
-    assert len(sent(exchange)) == MAX_DELIVERY_ATTEMPTS
-
-
-def test_pauses_grow_to_a_bound() -> None:
-    assert [longest_pause_seconds(attempt) for attempt in (1, 2, 3, 4)] == [1, 2, 4, 8]
-    assert longest_pause_seconds(50) == 300
-
-
-def test_an_order_goes_on_where_the_last_acknowledgement_was(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 3)
-    exchange.deliverer().deliver("sub", 2, attempt=1, receipt=receipt, at=NOON)
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)  # overtaken
-    exchange.subscriptions.acknowledge(subscription(), 1)  # by an invocation that outlived its order
-    exchange.deliverer().deliver("sub", 3, attempt=1, receipt=receipt, at=NOON)
-    assert [line.split()[0] for line in sent(exchange)] == ["sub.1", "sub.2", "sub.3"]
-
-
-def test_rights_are_checked_again_at_delivery(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 2)
-    close_record(exchange)
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == ['sub.1 ["event-notification", 1, "1:-"]']  # a number, and nothing else
-    exchange.clients.deactivate("practice")
-    exchange.deliverer().deliver("sub", 2, attempt=1, receipt=receipt, at=NOON)
-    assert status(exchange) == "off"
-    assert len(sent(exchange)) == 1
-
-
-def feed(exchange: Exchange, *, status: str = "active") -> str:
-    """A subscription to the patient feed with one event in its log; the receipt of an order for it."""
-    exchange.store(SubscriptionCreation(subscription=replace(subscription(status=status), channel=Channel.MESSAGE)))
-    exchange.log.append("sub", event(1))
-    exchange.deliveries.order("sub", 1)
-    ((_, _, receipt),) = exchange.orders()
-    return receipt
-
-
-def test_a_feed_has_no_handshake_and_is_told_in_messages(exchange: Exchange) -> None:
-    receipt = feed(exchange, status="requested")
-    exchange.deliverer().deliver("sub", 0, attempt=1, receipt=receipt, at=NOON)
-    assert (sent(exchange), status(exchange)) == ([], "active")
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == [f"sub.1 {event(1).reference} of p"]
-    around = timedelta(hours=1)
-    (record,) = exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))
-    assert (record.name, record.references[0]) == ("notification", event(1).reference)
-
-
-def test_what_a_feed_may_no_longer_tell_is_not_sent(exchange: Exchange) -> None:
-    receipt = feed(exchange)
-    close_record(exchange)
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == []
-    found = exchange.subscriptions.find("sub")
-    assert found is not None
-    assert found.delivered == 1
-    around = timedelta(hours=1)
-    assert list(exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))) == []
-
-
-def test_an_error_says_what_the_endpoint_did(exchange: Exchange) -> None:
-    receipt = feed(exchange)
-    exchange.network.failing["https://sub.example/"] = 1
-    with pytest.raises(UndeliveredError):
-        exchange.deliverer().deliver("sub", 1, attempt=MAX_DELIVERY_ATTEMPTS, receipt=receipt, at=NOON)
-    found = exchange.subscriptions.find("sub")
-    assert found is not None
-    assert (found.status, found.error) == ("error", "the endpoint did not acknowledge: status 503")
-
-
-def test_no_reference_leaves_before_its_audit_record_is_stored(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 1)
-
-    class Unreachable(DynamoAuditTrail):
-        def append(self, records: Any) -> None:
-            raise Unavailable()
-
-    exchange.trail = Unreachable(exchange.dynamodb, NAMES)
-    with pytest.raises(Unavailable):
-        exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == []
-
-    exchange.trail = DynamoAuditTrail(exchange.dynamodb, NAMES)
-    exchange.deliverer().deliver("sub", 1, attempt=2, receipt=receipt, at=NOON)
-    around = timedelta(hours=1)
-    (record,) = exchange.trail.of_patients([KEY], Span(since=NOON - around, until=NOON + around))
-    assert (record.client_id, record.name, record.references[0]) == (
-        "practice",
-        "notification",
-        event(1).reference,
-    )
-
-
-def test_a_deleted_subscription_gets_nothing(exchange: Exchange) -> None:
-    receipt = numbered(exchange, 1)
-    exchange.store(SubscriptionDeletion(subscription=subscription()))
-    exchange.deliverer().deliver("sub", 1, attempt=1, receipt=receipt, at=NOON)
-    assert sent(exchange) == []

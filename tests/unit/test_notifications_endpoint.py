@@ -6,7 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from passerelle.notifications.endpoint import Endpoint, is_public, parse_endpoint
+from passerelle.notifications.endpoint import Endpoint, check_endpoint, is_public, parse_endpoint
+from passerelle.notifications.model import Channel
 
 
 def test_an_endpoint_is_read() -> None:
@@ -75,3 +76,53 @@ def test_loopback_where_it_is_allowed() -> None:
 @pytest.mark.parametrize("address", ["93.184.215.14", "2a00:1450:4007::1"])
 def test_public_addresses(address: str) -> None:
     assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("channel", "endpoint"),
+    [
+        (Channel.REST_HOOK, "https://hooks.example/in"),
+        (Channel.MESSAGE, "https://hooks.example/in"),
+        (Channel.EMAIL, "mailto:first.last+fhir@practice.example"),
+        (Channel.SMS, "tel:+33612345678"),
+        (Channel.SMS, "tel:+33712345678"),
+        (Channel.SMS, "tel:+262692123456"),
+        (Channel.QUEUE, "arn:aws:sqs:eu-west-3:111122223333:partner-events.fifo"),
+        (Channel.MAILBOX, "mailto:cabinet@medecin.mssante.fr"),
+        (Channel.MAILBOX, "mailto:cabinet@MSSANTE.fr"),
+    ],
+)
+def test_an_endpoint_of_the_channel(channel: Channel, endpoint: str) -> None:
+    check_endpoint(channel, endpoint, allow_loopback=False)
+
+
+@pytest.mark.parametrize(
+    ("channel", "endpoint"),
+    [
+        (Channel.REST_HOOK, "mailto:a@practice.example"),
+        (Channel.EMAIL, "https://hooks.example/in"),
+        (Channel.EMAIL, "a@practice.example"),
+        (Channel.EMAIL, "mailto:a@practice.example,b@practice.example"),
+        (Channel.EMAIL, "mailto:a@practice.example?bcc=b@practice.example"),
+        (Channel.EMAIL, "mailto:a@practice.example\r\nBcc: b@practice.example"),
+        (Channel.EMAIL, "mailto:a%0d%0a@practice.example"),
+        (Channel.EMAIL, 'mailto:"a b"@practice.example'),
+        (Channel.EMAIL, "mailto:a@[10.0.0.1]"),
+        (Channel.EMAIL, "mailto:a@localhost"),
+        (Channel.EMAIL, "mailto:é@practice.example"),
+        (Channel.SMS, "tel:0612345678"),
+        (Channel.SMS, "tel:+33123456789"),
+        (Channel.SMS, "tel:+33899123456"),
+        (Channel.SMS, "tel:+4412345678"),
+        (Channel.SMS, "tel:+3361234567\u0668"),
+        (Channel.QUEUE, "https://sqs.eu-west-3.amazonaws.com/111122223333/partner-events"),
+        (Channel.QUEUE, "arn:aws:sns:eu-west-3:111122223333:partner-events"),
+        (Channel.MAILBOX, "mailto:a@practice.example"),
+        (Channel.MAILBOX, "mailto:a@notmssante.fr"),
+        (Channel.MAILBOX, "mailto:a@mssante.fr.evil.example"),
+    ],
+)
+def test_an_endpoint_of_another_kind(channel: Channel, endpoint: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_endpoint(channel, endpoint, allow_loopback=False)
+    assert endpoint not in str(refused.value)

@@ -17,12 +17,12 @@ BODY = b'{"resourceType":"Bundle"}'
 def test_the_signature_is_what_the_documentation_says() -> None:
     seconds = int(NOON.timestamp())
     digest = hmac.new(b"secret", f"sub.7.{seconds}.".encode() + BODY, hashlib.sha256).hexdigest()
-    assert sign("secret", "sub.7", BODY, NOON) == f"t={seconds},v1={digest}"
+    assert sign(["secret"], "sub.7", BODY, NOON) == f"t={seconds},v1={digest}"
 
 
 @pytest.mark.parametrize("minutes", [-5, 0, 5])
 def test_a_fresh_signature_by_any_secret_held_is_good(minutes: int) -> None:
-    signature = sign("current", "sub.7", BODY, NOON)
+    signature = sign(["current"], "sub.7", BODY, NOON)
     assert verify(["former", "current"], "sub.7", BODY, signature, NOON + timedelta(minutes=minutes))
 
 
@@ -37,11 +37,22 @@ def test_a_fresh_signature_by_any_secret_held_is_good(minutes: int) -> None:
     ],
 )
 def test_anything_else_is_not(secret: str, delivery: str, body: bytes, late: int) -> None:
-    signature = sign("current", "sub.7", BODY, NOON)
+    signature = sign(["current"], "sub.7", BODY, NOON)
     assert not verify([secret], delivery, body, signature, NOON + timedelta(seconds=late))
 
 
-@pytest.mark.parametrize("signature", ["", "v1=00", "t=x,v1=00", "t=1,v1=" + "0" * 64 + ",v1=" + "0" * 64])
+@pytest.mark.parametrize("held", [["new"], ["former"], ["other", "former"]])
+def test_while_secrets_are_exchanged_either_is_good(held: list[str]) -> None:
+    signature = sign(["new", "former"], "sub.7", BODY, NOON)
+    assert signature.count("v1=") == 2
+    assert verify(held, "sub.7", BODY, signature, NOON)
+    assert not verify(["other"], "sub.7", BODY, signature, NOON)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "v1=00", "t=x,v1=00", f"t={int(NOON.timestamp())}", "t=1" + (",v1=" + "0" * 64) * 5],
+)
 def test_a_malformed_signature_is_not(signature: str) -> None:
     assert not verify(["current"], "sub.7", BODY, signature, NOON)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import ssl
 import threading
 import time
@@ -13,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from passerelle.api.outbound import certified
 from passerelle.api.webhooks import HttpWebhooks
 from passerelle.notifications.model import UndeliveredError
+from tests.certificates import certificate_in, self_signed, server_tls
 
 
 class Receiver(ThreadingHTTPServer):
@@ -167,42 +164,34 @@ def test_plain_http_goes_to_loopback_only() -> None:
     assert reason_of(webhooks, "http://hooks.example/") == "address"
 
 
-def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "certificate.pem", folder / "key.pem"
-
-
 def test_tls_is_verified_against_the_name_while_the_connection_goes_to_the_checked_address(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    certificate, key = _certificate(tmp_path, "hooks.example")
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    served.load_cert_chain(certificate, key)
-    receiver.socket = served.wrap_socket(receiver.socket, server_side=True)
-    trusted = ssl.create_default_context(cafile=str(certificate))
+    pem = self_signed("hooks.example")
+    receiver.socket = server_tls(tmp_path, pem).wrap_socket(receiver.socket, server_side=True)
+    trusted = ssl.create_default_context(cadata=certificate_in(pem))
     webhooks = HttpWebhooks(allow_loopback=True, resolve=_resolver("127.0.0.1"), tls=trusted)
     webhooks.post(f"https://hooks.example:{receiver.server_port}/", {}, b"{}")
     assert receiver.received[0][1]["Host"] == f"hooks.example:{receiver.server_port}"
     assert reason_of(webhooks, f"https://other.example:{receiver.server_port}/") == "tls"
     distrustful = HttpWebhooks(allow_loopback=True, resolve=_resolver("127.0.0.1"))
     assert reason_of(distrustful, f"https://hooks.example:{receiver.server_port}/") == "tls"
+
+
+def test_a_webhook_may_ask_for_the_certificate_of_the_exchange(receiver: Receiver, tmp_path: Path) -> None:
+    server, ours, another = self_signed("hooks.example"), self_signed("exchange.example"), self_signed("other.example")
+    demanding = server_tls(tmp_path, server, clients=certificate_in(ours))
+    receiver.socket = demanding.wrap_socket(receiver.socket, server_side=True)
+    url = f"https://hooks.example:{receiver.server_port}/"
+
+    def webhooks(tls: ssl.SSLContext) -> HttpWebhooks:
+        return HttpWebhooks(allow_loopback=True, resolve=_resolver("127.0.0.1"), tls=tls)
+
+    webhooks(certified(ours, authorities=certificate_in(server))).post(url, {}, b"{}")
+    assert len(receiver.received) == 1
+    for without in (
+        ssl.create_default_context(cadata=certificate_in(server)),
+        certified(another, authorities=certificate_in(server)),
+    ):
+        assert reason_of(webhooks(without), url) in ("tls", "connection")
+    assert len(receiver.received) == 1

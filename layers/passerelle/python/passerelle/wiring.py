@@ -6,6 +6,7 @@ some functions need is imported where it is made: a cold start pays for its own 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,11 @@ from passerelle.aws.session import new_session
 from passerelle.identifiers import Blinder
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from botocore.session import Session
 
-    from passerelle.access import Caller
+    from passerelle.access import Caller, Request
     from passerelle.api.keysets import HttpKeySets
     from passerelle.api.outbound import Outbound
     from passerelle.audit.deposits import DepositService
@@ -65,22 +68,38 @@ if TYPE_CHECKING:
     from passerelle.fhir.disclosure import Disclosure
     from passerelle.fhir.document_updates import DocumentUpdateService
     from passerelle.fhir.documents import PublicationService
+    from passerelle.fhir.event_orders import FhirEventOrders
     from passerelle.fhir.patient import FhirPatientStore
     from passerelle.fhir.patient_feed import FhirPatientFeed
+    from passerelle.fhir.subscribed_resources import SubscribedResources
     from passerelle.fhir.transaction import TransactionService
+    from passerelle.ingestion.model import Converter, SourceFormat
+    from passerelle.ingestion.service import IngestionService
     from passerelle.journal import Change
     from passerelle.ledger.model import Entry as LedgerEntry
     from passerelle.ledger.proofs import Prover, Publisher
     from passerelle.ledger.service import Appender, Sealer
     from passerelle.medicines.ports import KnowledgeBase
+    from passerelle.monitoring.answering import AnsweringService
+    from passerelle.monitoring.evaluation import Monitor
+    from passerelle.monitoring.measuring import MeasuringService
+    from passerelle.monitoring.reporting import ReportingService
+    from passerelle.monitoring.watching import WatchingService
+    from passerelle.notifications.accesses import AccessHerald
+    from passerelle.notifications.confirmation import Confirmations, ConfirmationService
     from passerelle.notifications.delivery import Deliverer
     from passerelle.notifications.dispatch import Dispatcher
-    from passerelle.notifications.ports import NotificationPorts
+    from passerelle.notifications.letters import Letter
+    from passerelle.notifications.model import Channel
+    from passerelle.notifications.offer import Offer
+    from passerelle.notifications.ports import Carrier, Feed, NotificationLog, NotificationPorts
+    from passerelle.notifications.reconciling import Reconciler
     from passerelle.notifications.service import SubscriptionService
     from passerelle.patients.control import ControlService
     from passerelle.patients.emergencies import EmergencyService
     from passerelle.patients.identity import IdentityScheme
     from passerelle.patients.insi import NationalIdentityService
+    from passerelle.patients.model import Person
     from passerelle.patients.reading import PatientReader
     from passerelle.patients.registration import Registrar
     from passerelle.patients.resolution import Resolver
@@ -94,6 +113,7 @@ if TYPE_CHECKING:
     from passerelle.records.effects import Effect
     from passerelle.records.gate import Gate
     from passerelle.records.history import RecordHistory
+    from passerelle.records.model import RecordVersion
     from passerelle.records.searching import RecordSearch
     from passerelle.records.service import RecordService
 
@@ -134,6 +154,11 @@ class Environment:
     knowledge_base: str
     cds_service_url: str
     cds_service_secret: str
+    mail_sender: str
+    sms_sender: str
+    partner_queues: str
+    mssante: str
+    webhook_certificate: str
 
 
 @cache
@@ -162,6 +187,11 @@ def environment() -> Environment:
         knowledge_base=os.environ["KNOWLEDGE_BASE"],
         cds_service_url=os.environ["CDS_SERVICE_URL"],
         cds_service_secret=os.environ["CDS_SERVICE_SECRET"],
+        mail_sender=os.environ["MAIL_SENDER"],
+        sms_sender=os.environ["SMS_SENDER"],
+        partner_queues=os.environ["PARTNER_QUEUES"],
+        mssante=os.environ["MSSANTE"],
+        webhook_certificate=os.environ["WEBHOOK_CERTIFICATE"],
     )
 
 
@@ -435,7 +465,72 @@ def record_service() -> RecordService:
         effects=policy_effects,
         in_parallel=in_parallel,
         pause=dynamodb().back_off,
+        following=monitored,
     )
+
+
+def monitored(request: Request, versions: Sequence[RecordVersion]) -> Sequence[Change]:
+    from passerelle.monitoring.waking import wakes
+
+    return wakes(request, versions)
+
+
+@cache
+def monitor() -> Monitor:
+    from passerelle.aws.monitoring import DynamoWatches
+    from passerelle.fhir.monitoring.alerts import FhirAlerts
+    from passerelle.fhir.monitoring.plans import RecordPlans
+    from passerelle.monitoring.evaluation import Monitor
+
+    return Monitor(
+        plans=RecordPlans(record_store(), in_parallel),
+        watches=DynamoWatches(dynamodb(), table_names()),
+        tasks=FhirAlerts(record_store()),
+        in_parallel=in_parallel,
+    )
+
+
+@cache
+def measuring_service() -> MeasuringService:
+    from passerelle.aws.monitoring import DynamoAllowance
+    from passerelle.fhir.monitoring.measurements import FhirContents
+    from passerelle.monitoring.measuring import MeasuringService
+
+    return MeasuringService(
+        records=record_service(),
+        store=record_store(),
+        monitor=monitor(),
+        allowance=DynamoAllowance(dynamodb(), table_names()),
+        contents=FhirContents(),
+        journal=journal(),
+        blinder=blinder(),
+        pause=dynamodb().back_off,
+    )
+
+
+@cache
+def answering_service() -> AnsweringService:
+    from passerelle.aws.monitoring import DynamoWatches
+    from passerelle.fhir.monitoring.alerts import FhirAlerts
+    from passerelle.monitoring.answering import AnsweringService
+
+    return AnsweringService(
+        records=record_service(),
+        store=record_store(),
+        people=patient_index(),
+        admissions=gate(),
+        watches=DynamoWatches(dynamodb(), table_names()),
+        tasks=FhirAlerts(record_store()),
+        journal=journal(),
+        pause=dynamodb().back_off,
+    )
+
+
+@cache
+def reporting_service() -> ReportingService:
+    from passerelle.monitoring.reporting import ReportingService
+
+    return ReportingService(plans=monitor().plans, watches=monitor().watches)
 
 
 @cache
@@ -697,6 +792,26 @@ class RecordsWiring(PatientsWiring):
     def prescriptions(self) -> PrescriptionService:
         return prescription_service()  # few entries ask for them
 
+    @property
+    def measuring(self) -> MeasuringService:
+        return measuring_service()
+
+    @property
+    def monitoring_reports(self) -> ReportingService:
+        return reporting_service()
+
+    @property
+    def subscribed(self) -> DynamoSubscriptions:
+        return subscriptions_store()  # only orders to notify ask for them
+
+    @property
+    def told(self) -> NotificationLog:
+        return notification_ports().log
+
+    @property
+    def whose(self) -> Callable[..., tuple[str, Person]]:
+        return gate().owner_among
+
 
 @cache
 def records() -> RecordsWiring:
@@ -729,10 +844,22 @@ class AuditWiring(HttpWiring):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueWiring:
     index: DynamoAuditIndex
+    herald: AccessHerald
+    record_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def catalogue() -> CatalogueWiring:
-    return CatalogueWiring(index=audit_index())
+    """A new AccessHerald each time: what it reads holds for one batch."""
+    from passerelle.aws.audit import streamed
+    from passerelle.aws.bus import EventBridgeBus
+    from passerelle.notifications.accesses import AccessHerald
+
+    herald = AccessHerald(
+        subscriptions=subscriptions_store(),
+        people=patient_index(),
+        bus=EventBridgeBus(aws("events"), environment().event_bus),
+    )
+    return CatalogueWiring(index=audit_index(), herald=herald, record_of=streamed)
 
 
 @cache
@@ -838,6 +965,54 @@ def openid_secret(arn: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IngestWiring(HttpWiring):
+    ingestion: IngestionService
+
+
+@cache
+def converters() -> Mapping[SourceFormat, Converter]:
+    """How each format is read; loaded with the first message, not by the start of the function."""
+    from passerelle.fhir.conversion import cda, hl7v2, hprim
+    from passerelle.ingestion.model import SourceFormat
+
+    return {
+        SourceFormat.CDA: cda.convert,
+        SourceFormat.HL7V2: hl7v2.convert,
+        SourceFormat.HPRIM: hprim.convert,
+    }
+
+
+@cache
+def ingestion_service() -> IngestionService:
+    from passerelle.api.ingestion import report_defect
+    from passerelle.aws.ingestion import DynamoInbox, DynamoPositions
+    from passerelle.fhir.ingested import FhirExchange
+    from passerelle.ingestion.service import IngestionService
+
+    return IngestionService(
+        inbox=DynamoInbox(dynamodb(), table_names()),
+        positions=DynamoPositions(dynamodb(), table_names()),
+        exchange=FhirExchange(
+            transactions=transaction_service(),
+            patients=patient_service(),
+            documents=document_updates(),
+            scheme=identity_scheme(),
+        ),
+        converters=converters,
+        blinder=blinder(),
+        report=report_defect,
+    )
+
+
+@cache
+def ingest() -> IngestWiring:
+    from passerelle.fhir.validation import prepare
+
+    prepare("DiagnosticReport", "DocumentReference", "Encounter", "Observation", "Patient")
+    return IngestWiring(trail=trail(), ingestion=ingestion_service())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenWiring:
     trail: DynamoAuditTrail
     authorization: AuthorizationService
@@ -880,6 +1055,19 @@ def notification_ports() -> NotificationPorts:
         clients=clients(),
         people=patient_index(),
         record=gate(),
+        shows_access=lambda caller, id, at: audit_service().shows(caller, id, at),
+    )
+
+
+@cache
+def subscribed_resources() -> SubscribedResources:
+    from passerelle.fhir.subscribed_resources import SubscribedResources
+
+    return SubscribedResources(
+        patients=patient_reader(),
+        records=record_service(),
+        prescriptions=prescription_service,
+        disclosure=disclosure(),
     )
 
 
@@ -888,6 +1076,13 @@ def patient_feed() -> FhirPatientFeed:
     from passerelle.fhir.patient_feed import FhirPatientFeed
 
     return FhirPatientFeed(patient_store())
+
+
+@cache
+def event_orders() -> FhirEventOrders:
+    from passerelle.fhir.event_orders import FhirEventOrders
+
+    return FhirEventOrders(record_store())
 
 
 def allows_loopback() -> bool:
@@ -899,12 +1094,26 @@ def allows_loopback() -> bool:
 class SubscriptionsWiring(HttpWiring):
     subscriptions: SubscriptionService
 
+    @property
+    def confirmations(self) -> ConfirmationService:
+        from passerelle.notifications.confirmation import ConfirmationService
+
+        return ConfirmationService(
+            notification_ports(), journal=journal(), confirmations=confirmations(), find=self.subscriptions.get
+        )
+
 
 @cache
 def subscriptions() -> SubscriptionsWiring:
     from passerelle.notifications.service import SubscriptionService
 
-    service = SubscriptionService(notification_ports(), journal=journal(), allow_loopback=allows_loopback())
+    service = SubscriptionService(
+        notification_ports(),
+        journal=journal(),
+        resources=subscribed_resources,
+        allow_loopback=allows_loopback(),
+        offer=offer(),
+    )
     return SubscriptionsWiring(trail=trail(), subscriptions=service)
 
 
@@ -929,12 +1138,53 @@ class DispatchWiring:
     now: Callable[[], datetime] = now
 
 
+def dispatcher() -> Dispatcher:
+    from passerelle.fhir.happenings import RecordTurns
+    from passerelle.notifications.dispatch import Dispatcher
+    from passerelle.notifications.topics import DECLARED, FEED
+
+    turns = RecordTurns(record_store(), history=prescription_store().history)
+    feeds: dict[str, Callable[[], Feed]] = {FEED: patient_feed, DECLARED: event_orders}
+    return Dispatcher(notification_ports(), feeds=feeds, turns=turns)
+
+
+@cache
+def incident() -> Callable[[str], None]:
+    """Counts what an operator has to know of."""
+    from passerelle.api.incidents import incidents
+
+    return incidents(environment().stage, lambda: int(now().timestamp() * 1000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileWiring:
+    reconciler: Reconciler
+    now: Callable[[], datetime] = now
+
+
+@cache
+def reconcile() -> ReconcileWiring:
+    from passerelle.aws.reconciling import DynamoOutbox, DynamoSilences
+    from passerelle.notifications.reconciling import Reconciler
+
+    ports = notification_ports()
+    reconciler = Reconciler(
+        outbox=DynamoOutbox(dynamodb(), table_names()),
+        silences=DynamoSilences(dynamodb(), table_names()),
+        audience=dispatcher,
+        subscriptions=ports.subscriptions,
+        log=ports.log,
+        deliveries=ports.deliveries,
+        incident=incident(),
+    )
+    return ReconcileWiring(reconciler=reconciler)
+
+
 def dispatch() -> DispatchWiring:
     """A new Dispatcher each time: what it reads holds for one batch."""
     from passerelle.aws.notifications import envelope_event
-    from passerelle.notifications.dispatch import Dispatcher
 
-    return DispatchWiring(dispatcher=Dispatcher(notification_ports(), feed=patient_feed), event_of=envelope_event)
+    return DispatchWiring(dispatcher=dispatcher(), event_of=envelope_event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1034,25 +1284,176 @@ def links() -> LinksWiring:
     )
 
 
+@cache
+def partner_queues() -> frozenset[tuple[str, str]]:
+    """The queues that the operator gave to clients: (client id, ARN)."""
+    return frozenset((each["client_id"], each["arn"]) for each in json.loads(environment().partner_queues))
+
+
+@cache
+def offer() -> Offer:
+    """The ways of being told that the operator set up."""
+    from passerelle.notifications.model import Channel
+    from passerelle.notifications.offer import WEBHOOKS, Offer
+
+    set_up = {
+        Channel.EMAIL: environment().mail_sender,
+        Channel.SMS: environment().sms_sender,
+        Channel.QUEUE: partner_queues(),
+        Channel.MAILBOX: environment().mssante,
+    }
+    return Offer(
+        channels=WEBHOOKS | {channel for channel, given in set_up.items() if given}, partner_queues=partner_queues()
+    )
+
+
+@cache
+def confirmations() -> Confirmations:
+    from passerelle.aws.allowances import DynamoAllowances
+    from passerelle.notifications.confirmation import Confirmations
+
+    return Confirmations(
+        lambda namespace, value: blinder().blind(namespace, value), DynamoAllowances(dynamodb(), table_names())
+    )
+
+
+def letter_carriers() -> dict[Channel, Carrier]:
+    """What tells by other ways than webhooks, as far as the operator set them up."""
+    from passerelle.notifications.model import Channel
+    from passerelle.notifications.offer import NotOffered, OnDemand
+
+    made = {
+        Channel.EMAIL: mail_carrier,
+        Channel.SMS: text_carrier,
+        Channel.QUEUE: queue_carrier,
+        Channel.MAILBOX: mailbox_carrier,
+    }
+    return {channel: OnDemand(make) if channel in offer().channels else NotOffered() for channel, make in made.items()}
+
+
+def mail_carrier() -> Carrier:
+    from passerelle.aws.mail import SesMail
+    from passerelle.notifications.letter_carrier import by_mail
+
+    return _letters(by_mail(SesMail(aws("sesv2"), environment().mail_sender)))
+
+
+def text_carrier() -> Carrier:
+    from passerelle.aws.texting import SnsTexting
+    from passerelle.notifications.letter_carrier import by_text
+
+    return _letters(by_text(SnsTexting(aws("sns"), environment().sms_sender)))
+
+
+def _letters(send: Callable[[str, Letter, str], None]) -> Carrier:
+    from passerelle.aws.allowances import DynamoAllowances
+    from passerelle.notifications.letter_carrier import LetterCarrier
+
+    return LetterCarrier(
+        send,
+        confirmations=confirmations(),
+        allowances=DynamoAllowances(dynamodb(), table_names()),
+        public_url=environment().public_url,
+    )
+
+
+def queue_carrier() -> Carrier:
+    from passerelle.aws.partner_queues import SqsPartnerQueues
+    from passerelle.fhir.notification import render_notification
+    from passerelle.notifications.queue_carrier import QueueCarrier
+
+    @cache
+    def client_of(region: str) -> Any:
+        return session().create_client("sqs", region_name=region, config=_CLIENT)
+
+    return QueueCarrier(SqsPartnerQueues(client_of), render=render_notification)
+
+
+def mailbox_carrier() -> Carrier:
+    """Without mutual TLS only on a desk."""
+    from passerelle.api.mailboxes import Operator, SmtpRelay
+    from passerelle.api.outbound import certified
+    from passerelle.fhir.enclosures import MailEnclosures
+    from passerelle.notifications.mailbox_carrier import MailboxCarrier
+
+    settings = json.loads(environment().mssante)
+    secret = json.loads(_secret(settings["secret"])) if settings["secret"] else {}
+    operator = Operator(
+        host=settings["host"],
+        port=settings["port"],
+        sender=settings["sender"],
+        user=secret.get("user", ""),
+        password=secret.get("password", ""),
+    )
+    tls = certified(secret["certificate"], authorities=secret.get("authorities", "")) if secret else None
+    if tls is None and not allows_loopback():
+        raise ValueError("mail of the trust space goes by mutual TLS")
+    return MailboxCarrier(
+        SmtpRelay(operator, tls=tls),
+        enclosures=MailEnclosures(
+            records=record_service(),
+            patients=patient_reader(),
+            documents=document_service,
+            trail=trail(),
+            source=environment().home_community_id.removeprefix("urn:oid:"),
+        ),
+        confirmations=confirmations(),
+        public_url=environment().public_url,
+    )
+
+
+def webhook_tls() -> SSLContext | None:
+    """TLS with the certificate of the exchange, for webhooks that ask for one; None where it has none."""
+    from passerelle.api.outbound import certified
+
+    arn = environment().webhook_certificate
+    return certified(_secret(arn)) if arn else None
+
+
+def _secret(arn: str) -> str:
+    with aws_errors():
+        secret: str = aws("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
+    return secret
+
+
+@cache
+def carriers() -> Mapping[Channel, Carrier]:
+    """Every way of being told that is set up."""
+    from passerelle.api.webhooks import HttpWebhooks
+    from passerelle.fhir.notification import render_notification
+    from passerelle.notifications.carriers import FeedCarrier, WebhookCarrier
+    from passerelle.notifications.model import Channel
+
+    webhooks = HttpWebhooks(allow_loopback=allows_loopback(), tls=webhook_tls())
+    return {
+        Channel.REST_HOOK: WebhookCarrier(webhooks, render=render_notification),
+        Channel.MESSAGE: FeedCarrier(webhooks, people=patient_index(), feed=patient_feed),
+        Channel.ORDER: FeedCarrier(webhooks, people=patient_index(), feed=event_orders),
+        **letter_carriers(),
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverWiring:
     deliverer: Deliverer
-    now: Callable[[], datetime] = now
 
 
 @cache
 def deliver() -> DeliverWiring:
-    from passerelle.api.webhooks import HttpWebhooks
-    from passerelle.fhir.subscription import render_notification
+    from passerelle.aws.notifications import DynamoBreakers
     from passerelle.notifications.delivery import Deliverer
+    from passerelle.prescriptions.workdays import PARIS
 
     return DeliverWiring(
         deliverer=Deliverer(
             notification_ports(),
-            webhooks=HttpWebhooks(allow_loopback=allows_loopback()),
+            carriers=carriers(),
+            breakers=DynamoBreakers(dynamodb(), table_names()),
+            resources=subscribed_resources,
             trail=trail(),
-            render=render_notification,
-            feed=patient_feed,
+            incident=incident(),
+            now=lambda: now(),
+            zone=PARIS,
         )
     )
 
@@ -1114,6 +1515,10 @@ class PrescriptionsWiring(RecordWiring):
     @property
     def audit(self) -> AuditService:
         return audit_service()  # of one operation
+
+    @property
+    def answering(self) -> AnsweringService:
+        return answering_service()
 
 
 @cache
@@ -1209,6 +1614,28 @@ def remind() -> RemindWiring:
 
     wakes = DynamoWakes(dynamodb(), table_names())
     return RemindWiring(sweeping=Sweeping(prescription_service(), wakes=wakes, messages=FhirMessages()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchWiring:
+    watching: WatchingService
+    now: Callable[[], datetime] = now
+
+
+@cache
+def watch() -> WatchWiring:
+    import passerelle.aws.records  # noqa: F401 - registers how versions of the record are stored
+    from passerelle.monitoring.watching import WatchingService
+
+    service = WatchingService(
+        people=patient_index(),
+        monitor=monitor(),
+        journal=journal(),
+        in_parallel=in_parallel,
+        pause=dynamodb().back_off,
+        incident=incident(),
+    )
+    return WatchWiring(watching=service)
 
 
 # --- the verifiable log -------------------------------------------------------------------------------------------

@@ -226,11 +226,13 @@ class FhirApp:
         raw: bool = False,
         features: tuple[Feature, ...] = (),
         is_listed: bool = True,
+        base: str = BASE,
+        consumes: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             route = Route(
                 method=method,
-                path=f"{BASE}{path}",
+                path=f"{base}{path}",
                 name=name,
                 action=action,
                 resource=resource,
@@ -239,6 +241,7 @@ class FhirApp:
                 handler=handler,
                 features=features,
                 is_listed=is_listed,
+                consumes=consumes,
             )
             self._table.add(route)
             self.routes.append(route)
@@ -479,6 +482,9 @@ def _check_type(route: Route, content_type: str) -> None:
     elif route.name in ("patch", "conditional-patch"):
         if media_type not in PATCH_TYPES:
             raise UnsupportedMedia(headers={"Accept-Patch": ", ".join(PATCH_TYPES)})
+    elif route.consumes:
+        if media_type not in route.consumes:
+            raise UnsupportedMedia(headers={"Accept-Post": ", ".join(route.consumes)})
     elif codec_of(content_type) is None:
         raise UnsupportedMedia()
 

@@ -25,6 +25,7 @@ from aws_lambda_powertools.utilities.batch import (
 )
 
 from passerelle.api.app import places
+from passerelle.notifications.model import HeldBackError
 
 Source = Literal["stream", "queue", "fifo queue"]
 RecordHandler = Callable[[Mapping[str, Any], Any], None]
@@ -89,6 +90,8 @@ class BatchApp:
         assert self._serve is not None
         try:
             self._serve(record.raw_event, wired)
+        except HeldBackError:  # nothing failed: the record comes again at its time
+            raise
         except Exception as failure:
             self._report(failure)
             raise

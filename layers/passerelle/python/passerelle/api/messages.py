@@ -1,9 +1,12 @@
-"""Messages over HTTP: `POST [base]/$process-message`, the patient feed of PMIR (ITI-93).
+"""Messages over HTTP: `POST [base]/$process-message`: the patient feed of PMIR (ITI-93), and clinical messages.
 
-Entries are one command each: applied in order, authorised, recorded and refused one by one, so that one bad record does
-not keep a night's feed out. Registering the same content again changes nothing, and so does removing what is gone: a
-message of which the outcome is not known, or that was refused in part, is safe to send again as a whole. Under an
-Idempotency-Key an entry that was applied is not applied again, whatever became of the Patient since.
+A clinical message (one with a coded event, `fhir/conversion/fhir_messages.py`) is one transaction, applied once however
+often it is sent. What refuses it is in the answer, but for a refusal of the sender itself, which is one of HTTP.
+
+Entries of the feed are one command each: applied in order, authorised, recorded and refused one by one, so that one bad
+record does not keep a night's feed out. Registering the same content again changes nothing, and so does removing what
+is gone: a message of which the outcome is not known, or that was refused in part, is safe to send again as a whole.
+Under an Idempotency-Key an entry that was applied is not applied again, whatever became of the Patient since.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from typing import Any, Final, Protocol
 from passerelle.access import Permission, Request, Touched, insufficient_scope
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired
 from passerelle.audit.model import audit_of
-from passerelle.errors import NotFound, PasserelleError, Unprocessable
+from passerelle.directory.identifiers import IDNST
+from passerelle.errors import Forbidden, NotFound, PasserelleError, Unprocessable
 from passerelle.fhir.bundles import resolve_references
 from passerelle.fhir.demographics import single_identifier
 from passerelle.fhir.patient import FhirPatientDraft
 from passerelle.fhir.pmir import FeedAnswer, FeedEntry, MergeDraft, feed_response, merged, parse_feed
+from passerelle.fhir.transaction import TransactionService
 from passerelle.identifiers import PATIENT_KEY
 from passerelle.patients.identity import IdentityScheme
 from passerelle.patients.model import Identifier, StoredPatient
@@ -41,14 +46,23 @@ class WiredFeed(Wired, Protocol):
     @property
     def scheme(self) -> IdentityScheme: ...
 
+    @property
+    def transactions(self) -> TransactionService: ...
+
 
 def serve_messages(app: FhirApp) -> None:
     """Declare `POST /fhir/$process-message`."""
-    declare = app.route("POST", f"/{OPERATION}", name=OPERATION, action="E", resource=None, permission=_FEEDS)
+    declare = app.route("POST", f"/{OPERATION}", name=OPERATION, action="E", resource=None, permission=None)
     declare(_process)
 
 
 def _process(call: Call, wired: WiredFeed) -> Reply:
+    from passerelle.fhir.conversion.fhir_messages import names_coded_event  # few messages are no feed
+
+    if names_coded_event(call.resource):
+        return _process_clinical(call, wired)
+    if not call.request.caller.scopes.permits(_FEEDS):
+        raise insufficient_scope()
     message = parse_feed(call.resource)
     removes = any(entry.method == "DELETE" for entry in message.entries)
     if removes and not call.request.caller.scopes.permits(_REMOVES):
@@ -56,6 +70,35 @@ def _process(call: Call, wired: WiredFeed) -> Reply:
     feeding = _Feeding(call.request, wired)
     answers = [feeding.applied(entry, number) for number, entry in enumerate(message.entries)]
     body = feed_response(message, answers, base_url=call.request.base_url, at=call.request.at)
+    return Reply(body=body, touched=COMMITTED)
+
+
+def _process_clinical(call: Call, wired: WiredFeed) -> Reply:
+    from passerelle.fhir.conversion.fhir_messages import message_response, parse_message
+    from passerelle.ingestion.model import Source
+
+    request = call.request
+    caller = request.caller
+    organisation = {"system": IDNST, "value": caller.organisation}
+    source = Source(
+        domain=caller.domain or f"{IDNST}:{caller.organisation}",
+        organisation=caller.organisation,
+        organisation_reference={"type": "Organization", "identifier": organisation},
+        now=request.at,
+    )
+    message = parse_message(call.resource, source)
+    key = request.idempotency_key or f"message-{hashlib.sha256(message.key.encode()).hexdigest()}"
+    made: list[str] = []
+    refused: PasserelleError | None = None
+    try:
+        done = wired.transactions.execute(replace(request, idempotency_key=key), message.entries, None)
+        made = [f"{each.key.reference}/_history/{each.version}" for each in done.values() if each.key is not None]
+    except Forbidden:
+        raise
+    except PasserelleError as refusal:
+        wired.trail.append(audit_of(request, Touched(), refusal=refusal))
+        refused = refusal
+    body = message_response(message, made, refused, base_url=request.base_url, at=request.at)
     return Reply(body=body, touched=COMMITTED)
 
 

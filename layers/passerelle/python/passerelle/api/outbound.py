@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -103,7 +104,7 @@ class Outbound:
         connected = socket.create_connection((address, target.port), timeout=self._timeout_seconds)
         if target.is_secure:
             connected = self._tls.wrap_socket(connected, server_hostname=target.host, do_handshake_on_connect=False)
-        with connected, _deadline(connected, self._timeout_seconds):
+        with connected, deadline(connected, self._timeout_seconds):
             if isinstance(connected, ssl.SSLSocket):
                 connected.do_handshake()
             connection = http.client.HTTPConnection(target.host, target.port)
@@ -125,8 +126,22 @@ class Outbound:
             return Answer(status=answer.status, body=answer.read(max_bytes))
 
 
+def certified(pem: str, *, authorities: str = "") -> ssl.SSLContext:
+    """TLS by which the exchange shows a certificate of its own to servers that ask for one (mutual TLS).
+
+    `pem` holds the private key and the certificates, `authorities` whom to trust instead of the public ones. Raises
+    ssl.SSLError for what is not that.
+    """
+    context = ssl.create_default_context(cadata=authorities or None)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # OpenSSL reads keys from files only
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
 @contextmanager
-def _deadline(connected: socket.socket, seconds: float) -> Iterator[None]:
+def deadline(connected: socket.socket, seconds: float) -> Iterator[None]:
     """End the connection when the time is over: a socket timeout only bounds each read."""
     expired = threading.Event()
 

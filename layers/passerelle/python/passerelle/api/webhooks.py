@@ -32,4 +32,4 @@ class HttpWebhooks:
         except OutboundError as error:
             raise UndeliveredError(error.reason) from None
         if not 200 <= answer.status < 300:
-            raise UndeliveredError(f"status {answer.status}")
+            raise UndeliveredError(f"status {answer.status}", is_answer=answer.status < 500)

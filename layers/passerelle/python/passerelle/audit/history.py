@@ -46,6 +46,18 @@ _ACTIONS: Final[Mapping[str, str]] = {
 }
 
 
+_DISCLOSURES: Final = frozenset({"export", "log", "open-link", "read", "search"})
+
+
+def is_disclosure(name: str, action: str) -> bool:
+    """Whether a request of this name and audit action, if it succeeded, showed somebody what is in a record."""
+    return _deed(name, action) in _DISCLOSURES
+
+
+def _deed(name: str, action: str) -> str:
+    return _ACTIONS.get(name) or _ACTIONS[action]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """One line of the history, in words. `why` is the stated purpose and `ground` what the rules said; empty: none."""
@@ -78,7 +90,7 @@ class Chronicle:
         at = record.at.astimezone(zone())
         is_own = record.role == Role.PATIENT
         is_refused = record.outcome != "0"
-        action = _ACTIONS.get(record.name) or _ACTIONS[record.action]
+        action = _deed(record.name, record.action)
         forms = self.words["actions"][action]
         did = forms[("you-asked" if is_refused else "you") if is_own else ("asked" if is_refused else "did")]
         who, what, why = self._who(record), self._what(record, action), self._why(record)

@@ -156,21 +156,28 @@ class AuditService:
 
     def get(self, request: Request, event_id: str) -> Entry:
         """One event; raises NotFound for one that the caller may not see, too."""
+        found = self._find(request.caller, event_id, request.at)
+        if found is None:
+            raise NotFound()
+        return found
+
+    def shows(self, caller: Caller, event_id: str, at: datetime) -> bool:
+        """Whether the log that the caller may read has this event, and it is what somebody else did."""
+        found = self._find(caller, event_id, at)
+        return found is not None and not _is_by(caller, found.record)
+
+    def _find(self, caller: Caller, event_id: str, at: datetime) -> Entry | None:
         record = self._trail.find(event_id.removesuffix(_DECISION))
-        caller = request.caller
         if record is None or not _is_part_of(caller, record):
-            raise NotFound()
+            return None
         if caller.limits is not None and (record.patient is None or self._is_for_another(caller, record.patient)):
-            raise NotFound()
+            return None
         hides: Hides = _nothing
         if caller.role in _OWN:
-            if record.patient is None or not self._is_own(caller, record.patient, request.at):
-                raise NotFound()
+            if record.patient is None or not self._is_own(caller, record.patient, at):
+                return None
             hides = self._hiding(caller, record.patient)
-        for entry in _entries(record, caller, hides):
-            if entry.id == event_id:
-                return entry
-        raise NotFound()
+        return next((each for each in _entries(record, caller, hides) if each.id == event_id), None)
 
     def _patients(self, request: Request, named: str | None) -> tuple[str, ...]:
         """The source records whose log is asked for; none for a log that is not one of patients."""
@@ -222,6 +229,11 @@ def _is_part_of(caller: Caller, record: AuditRecord) -> bool:
             return record.professional == caller.professional
         return record.client_id == caller.client_id
     return caller.role == Role.AUDITOR or caller.role in _OWN
+
+
+def _is_by(caller: Caller, record: AuditRecord) -> bool:
+    same = (record.client_id, record.role, record.person) == (caller.client_id, caller.role, caller.person)
+    return same and record.professional == caller.professional
 
 
 def _entries(record: AuditRecord, caller: Caller, hides: Hides) -> Iterator[Entry]:

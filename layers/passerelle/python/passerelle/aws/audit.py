@@ -97,9 +97,8 @@ class DynamoAuditIndex:
         self._dynamodb = dynamodb
         self._tables = tables
 
-    def add(self, image: Mapping[str, Any]) -> None:
-        """Index a record of the stream, in wire form."""
-        record = from_attributes({name: image[name] for name in _INDEXED if name in image})
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Index a record as the stream has it (`streamed`)."""
         ulid = record["id"].rpartition("-")[2]
         at = time_of(ulid)
         keys = [f"I#H#{at:%Y%m%d%H}#{_shard_of(ulid)}"]
@@ -164,7 +163,15 @@ class DynamoAuditIndex:
         return self._tables.blinder().blind("audit-professional", professional)
 
 
-_INDEXED = ("id", "name", "professional", "ttl")
+def streamed(image: Mapping[str, Any]) -> Item:
+    """What followers of the log need of a record of the stream, which has it in wire form; nothing of it is opened."""
+    return from_attributes({name: image[name] for name in _FOLLOWED if name in image})
+
+
+_FOLLOWED = (
+    *("id", "at", "name", "action", "outcome", "role", "client_id", "patient"),
+    *("person", "professional", "references", "ttl"),
+)
 _SHARDS = 8  # a partition takes a thousand writes a second; the hours of a country have more
 
 

@@ -8,6 +8,7 @@ it saw within five minutes. An entry here is a few hundred bytes, far below any 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,20 +51,40 @@ class EventBridgeBus:
 
 
 class SqsDeliveries:
-    """`notifications.ports.Deliveries`: one message group per subscription."""
+    """`notifications.ports.Deliveries`: one message group per subscription, so that its orders wait for each other.
+
+    What must not wait for an order that was put off, an urgent one and a heartbeat, has a group of its own.
+    """
 
     def __init__(self, client: Any, queue_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
 
-    def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
+    def order(self, subscription: str, delivered: int, *, urgent: bool = False) -> None:
+        if urgent:
+            self._send(
+                {"subscription": subscription, "urgent": True}, f"{subscription}!", f"{subscription}#{delivered}!"
+            )
+        else:
+            self._send({"subscription": subscription}, subscription, f"{subscription}#{delivered}")
+
+    def start(self, subscription: str, version: int) -> None:
+        self._send({"subscription": subscription}, subscription, f"{subscription}#start#{version}")
+
+    def beat(self, subscription: str) -> None:
+        # Each is another: the clock that asks for them may do so a moment before five minutes are over.
+        self._send(
+            {"subscription": subscription, "heartbeat": True}, f"{subscription}~", f"{subscription}#{uuid.uuid4()}"
+        )
+
+    def _send(self, order: dict[str, Any], group: str, deduplication_id: str) -> None:
         count("SendMessage")
         with aws_errors():
             self._client.send_message(
                 QueueUrl=self._queue_url,
-                MessageBody=json.dumps({"subscription": subscription, "number": number}),
-                MessageGroupId=subscription,
-                MessageDeduplicationId=f"{subscription}#{number}" + (f"#{restart}" if restart else ""),
+                MessageBody=json.dumps(order),
+                MessageGroupId=group,
+                MessageDeduplicationId=deduplication_id,
             )
 
     def postpone(self, receipt: str, seconds: int) -> None:

@@ -233,12 +233,20 @@ def put(table: str, item: Item, *, unless_exists: Callable[[Item], Exception] | 
 
 
 def put_if(
-    table: str, item: Item, condition: str, values: Mapping[str, Any], lost: Callable[[Item], Exception]
+    table: str,
+    item: Item,
+    condition: str,
+    values: Mapping[str, Any],
+    lost: Callable[[Item], Exception],
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> Action:
     """Put an item where the condition expression holds on the item that is there."""
     request: dict[str, Any] = {"Item": to_attributes(item), "ConditionExpression": condition}
     if values:
         request["ExpressionAttributeValues"] = to_attributes(values)
+    if names:
+        request["ExpressionAttributeNames"] = dict(names)
     return Action(table=table, kind="Put", request=request, lost=lost)
 
 
@@ -289,14 +297,22 @@ def check_absent(table: str, key: Key, lost: Callable[[Item], Exception]) -> Act
 
 
 def check_if(
-    table: str, key: Key, condition: str, values: Mapping[str, Any], lost: Callable[[Item], Exception]
+    table: str,
+    key: Key,
+    condition: str,
+    values: Mapping[str, Any],
+    lost: Callable[[Item], Exception],
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> Action:
     """Nothing is written; the transaction holds only while the condition does."""
-    request = {
+    request: dict[str, Any] = {
         "Key": to_attributes({"PK": key[0], "SK": key[1]}),
         "ConditionExpression": condition,
         "ExpressionAttributeValues": to_attributes(values),
     }
+    if names:
+        request["ExpressionAttributeNames"] = dict(names)
     return Action(table=table, kind="ConditionCheck", request=request, lost=lost)
 
 

@@ -1,10 +1,12 @@
 """Subscriptions and their logs on DynamoDB, and events read from the stream and the queue.
 
     operations  S#<id>                      S             subscription: status, endpoint, secret, delivered
+    operations  SO#<blinded owner>          <id>          what its owner finds it by
     operations  U#<topic>#<patient key|*>   <id>          interest: read to find who is concerned
     operations  N#<id>                      HEAD          last: number of the newest entry of the log
     operations  N#<id>                      #<9 digits>   entry of the log: event, ttl
     operations  N#<id>                      E#<event id>  number that the event has, ttl
+    operations  B#<blinded origin>          B             breaker: failures, until; ttl
 
 What a subscription to one patient's record says, and who owns it, may tell who the patient is: both are sealed under
 the data key of the record (`keys.py`), and such a subscription is not found any more once that is destroyed.
@@ -18,17 +20,22 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from passerelle.access import Caller, Scopes
-from passerelle.aws.dynamodb import Action, DynamoDb, Item, delete, delete_if, in_parallel, put, update
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, delete, delete_if, in_parallel, put, update
 from passerelle.aws.dynamodb import from_attributes as item_from_attributes
 from passerelle.aws.journal import TableNames, actions_of, event_from_map, event_to_map
 from passerelle.aws.keys import DataKeys, opened, place_of
+from passerelle.aws.reconciling import HEARTBEATS, heartbeat_item
 from passerelle.errors import Busy, Fault, NotFound, Stale
 from passerelle.events import Event
+from passerelle.identifiers import Blinder
+from passerelle.notifications.breaker import Breaker
 from passerelle.notifications.model import (
+    GIVEN_UP_AFTER,
     LOG_KEPT,
     Channel,
     Content,
@@ -42,7 +49,10 @@ from passerelle.notifications.model import (
     SubscriptionRevision,
     SubscriptionStatus,
 )
+from passerelle.notifications.pace import is_immediate
+from passerelle.notifications.ports import Progress
 
+_LAST = 999_999_999  # what nine digits hold
 _RACES = 12  # attempts to get a number while other dispatchers number events of the same subscription
 
 
@@ -64,11 +74,18 @@ class DynamoSubscriptions:
         self._dynamodb = dynamodb
         self._table = tables.operations
         self._keyring = tables.keyring
+        self._blinder = tables.blinder
 
     def find(self, id: str) -> Subscription | None:
         item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
         plain = _opened(item, self._keyring()) if item else None
         return subscription_from_item(plain) if plain else None
+
+    def owned_by(self, owner: Caller) -> Sequence[Subscription]:
+        pointers = self._dynamodb.query_all(self._table, _owner_key(owner, self._blinder()))
+        items = self._dynamodb.get_many(self._table, [(f"S#{each['SK']}", "S") for each in pointers])
+        found = (_opened(item, self._keyring()) for item in items.values())
+        return [subscription_from_item(plain) for plain in found if plain is not None]
 
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
@@ -76,41 +93,148 @@ class DynamoSubscriptions:
         found = (_opened(item, self._keyring()) for items in pages for item in items)
         return [interest_from_item(item) for item in found if item is not None]
 
+    def is_awaited(self, topic: str, patients: Sequence[str]) -> bool:
+        keys = [f"U#{topic}#{patient}" for patient in patients]
+        pages = in_parallel(*(partial(self._dynamodb.query, self._table, key, limit=1) for key in keys))
+        return any(items for items, _ in pages)
+
     def set_status(
         self, subscription: Subscription, status: SubscriptionStatus, at: datetime, *, error: str = ""
     ) -> None:
-        self._dynamodb.write(
+        changed = "SET #status = :status, #at = :at, version = :next, #error = :error"
+        values: dict[str, Any] = {
+            ":status": status.value,
+            ":error": error,
+            ":at": at.isoformat(),
+            ":next": subscription.version + 1,
+            ":read": subscription.version,
+        }
+        if status is SubscriptionStatus.ACTIVE:
+            changed += ", failures = :none, failing_since = :never, told_at = :at"
+            values |= {":none": 0, ":never": None}
+        self._dynamodb.change(
             update(
                 self._table,
                 (f"S#{subscription.id}", "S"),
-                "SET #status = :status, #at = :at, version = :next, #error = :error",
-                {
-                    ":status": status.value,
-                    ":error": error,
-                    ":at": at.isoformat(),
-                    ":next": subscription.version + 1,
-                    ":read": subscription.version,
-                },
+                changed,
+                values,
                 names={"#status": "status", "#at": "at", "#error": "error"},
                 condition="version = :read",
                 lost=lambda _: Stale(),
             )
         )
 
-    def acknowledge(self, subscription: Subscription, number: int) -> None:
+    def progress(self, id: str) -> Progress | None:
+        item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
+        if item is None or item["status"] in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
+            return None
+        return Progress(delivered=item["delivered"], is_paced=not is_immediate(_pace_from_map(item["pace"])))
+
+    def acknowledge(self, subscription: Subscription, number: int, at: datetime) -> None:
+        # An invocation that outlived its order may acknowledge what another one did.
+        self._note(
+            subscription,
+            f"{_ANSWERED}, delivered = :number",
+            {":none": 0, ":never": None, ":at": at.isoformat(), ":number": number},
+            condition="delivered < :number",
+        )
+
+    def answered(self, subscription: Subscription, at: datetime) -> None:
+        self._note(subscription, _ANSWERED, {":none": 0, ":never": None, ":at": at.isoformat()})
+
+    def count_failure(self, subscription: Subscription, at: datetime) -> int:
+        since = subscription.failing_since or at
+        changed = self._note(
+            subscription,
+            "SET failures = failures + :one, failing_since = :since",
+            {":one": 1, ":since": since.isoformat()},
+        )
+        return int(changed["failures"]) if changed is not None else 0
+
+    def mark_failing(self, subscription: Subscription, at: datetime) -> None:
+        self._note(subscription, "SET failing_since = :since", {":since": at.isoformat()})
+
+    def _note(
+        self,
+        subscription: Subscription,
+        expression: str,
+        values: Mapping[str, Any],
+        *,
+        condition: str = "attribute_exists(PK)",
+    ) -> Item | None:
+        """Change what deliveries write, which is no version of the subscription; None if it was deleted meanwhile."""
+        key = (f"S#{subscription.id}", "S")
         try:
-            self._dynamodb.write(
-                update(
-                    self._table,
-                    (f"S#{subscription.id}", "S"),
-                    "SET delivered = :number",
-                    {":number": number},
-                    condition="delivered < :number",
-                    lost=lambda _: Stale(),
-                )
+            return self._dynamodb.change(
+                update(self._table, key, expression, values, condition=condition, lost=lambda _: Stale())
             )
         except Stale:
-            return  # deleted meanwhile, or acknowledged by an invocation that outlived its order
+            return None
+
+
+_ANSWERED: Final = "SET told_at = :at, failures = :none, failing_since = :never"
+
+
+class _TakenError(Exception):
+    """Somebody else tries already."""
+
+
+class DynamoBreakers:
+    """`notifications.ports.Breakers`: an item for each origin that failed of late, under its keyed hash."""
+
+    def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
+        self._dynamodb = dynamodb
+        self._tables = tables
+
+    def _key(self, origin: str) -> Key:
+        return f"B#{self._tables.blinder().blind('origin', origin)}", "B"
+
+    def find(self, origin: str) -> Breaker:
+        item = self._dynamodb.get(self._tables.operations, self._key(origin)) or {}
+        return Breaker(failures=item.get("failures", 0), until=_instant(item.get("until")))
+
+    def count_failure(self, origin: str, open_until: datetime | None, at: datetime) -> None:
+        values: dict[str, Any] = {":one": 1, ":ttl": int((at + 2 * GIVEN_UP_AFTER).timestamp())}
+        opened = ""
+        if open_until is not None:
+            opened, values = ", #until = :until", {**values, ":until": open_until.isoformat()}
+        names = {"#until": "until"} if open_until is not None else {}
+        self._change(origin, f"SET #ttl = :ttl{opened} ADD failures :one", values, {**names, "#ttl": "ttl"})
+
+    def take_probe(self, origin: str, breaker: Breaker, until: datetime) -> bool:
+        values: dict[str, Any] = {":until": until.isoformat()}
+        condition = "attribute_not_exists(#until)"
+        if breaker.until is not None:
+            condition, values = "#until = :read", {**values, ":read": breaker.until.isoformat()}
+        try:
+            self._change(origin, "SET #until = :until", values, {"#until": "until"}, condition=condition)
+        except _TakenError:
+            return False
+        return True
+
+    def close(self, origin: str) -> None:
+        self._change(origin, "SET failures = :none REMOVE #until", {":none": 0}, {"#until": "until"})
+
+    def _change(
+        self,
+        origin: str,
+        expression: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str],
+        *,
+        condition: str | None = None,
+    ) -> None:
+        self._dynamodb.change(
+            update(
+                self._tables.operations,
+                self._key(origin),
+                expression,
+                values,
+                names=names,
+                condition=condition,
+                lost=lambda _: _TakenError(),
+            )
+        )
 
 
 class _Numbered(Exception):  # noqa: N818 - a turn of events, not an error
@@ -165,8 +289,16 @@ class DynamoNotificationLog:
             put(self._table, entry, unless_exists=lambda _: Fault()),
         ]
 
+    def number_of(self, subscription: str, event: Event) -> int | None:
+        known = self._dynamodb.get(self._table, (f"N#{subscription}", f"E#{event.id}"))
+        return int(known["number"]) if known else None
+
     def last_number(self, subscription: str) -> int:
         return self._last(subscription) or 0
+
+    def last_numbers(self, subscriptions: Sequence[str]) -> Mapping[str, int]:
+        heads = self._dynamodb.get_many(self._table, [(f"N#{each}", "HEAD") for each in subscriptions])
+        return {each: int(heads.get((f"N#{each}", "HEAD"), {"last": 0})["last"]) for each in subscriptions}
 
     def _last(self, subscription: str) -> int | None:
         head = self._dynamodb.get(self._table, (f"N#{subscription}", "HEAD"))
@@ -179,6 +311,9 @@ class DynamoNotificationLog:
             self._table, f"N#{subscription}", between=(_entry_key(first), _entry_key(last)), limit=limit
         )
         return [notification_from_item(item) for item in islice(items, limit)]
+
+    def beyond(self, subscription: str, number: int, *, limit: int | None = None) -> list[Notification]:
+        return self.between(subscription, number + 1, _LAST, limit=limit)
 
 
 def _entry_key(number: int) -> str:
@@ -194,19 +329,40 @@ def notification_from_item(item: Item) -> Notification:
 def _(change: SubscriptionCreation, tables: TableNames) -> Sequence[Action]:
     subscription = change.subscription
     head = {"PK": f"N#{subscription.id}", "SK": "HEAD", "last": 0}
+    owner = _owner_key(subscription.interest.owner, tables.blinder())
     return [
         put(tables.operations, _sealed(subscription, tables), unless_exists=lambda _: Fault()),
         put(tables.operations, _sealed(subscription.interest, tables)),
+        put(tables.operations, {"PK": owner, "SK": subscription.id}),
         put(tables.operations, head),
+        *_heartbeats(None, subscription, tables),
     ]
+
+
+def _heartbeats(before: Subscription | None, after: Subscription | None, tables: TableNames) -> list[Action]:
+    """The place of a subscription among those that are not to be left in silence."""
+    if after is not None and after.pace.heartbeat is not None and after.status is not SubscriptionStatus.OFF:
+        return [put(tables.operations, heartbeat_item(after.id, after.pace.heartbeat, after.at))]
+    if before is not None and before.pace.heartbeat is not None:
+        return [delete(tables.operations, (HEARTBEATS, before.id))]
+    return []
+
+
+def _owner_key(owner: Caller, blinder: Blinder) -> str:
+    """Blinded: patients and who acts for them are known by their national identifier."""
+    who = [owner.client_id, owner.organisation, owner.patient, owner.person]
+    return f"SO#{blinder.blind('subscriber', json.dumps(who))}"
 
 
 @actions_of.register
 def _(change: SubscriptionRevision, tables: TableNames) -> Sequence[Action]:
-    """`delivered` is left as it is: a delivery under way may be moving it."""
+    """What deliveries write is left as it is, for one may be under way: failures are forgotten by a restart only."""
     after = change.after
     item = _sealed(after, tables)
-    names = [name for name in item if name not in ("PK", "SK", "delivered")]
+    kept = {"PK", "SK", "delivered", "told_at"}
+    if after.status is not SubscriptionStatus.REQUESTED:
+        kept |= {"failures", "failing_since"}
+    names = [name for name in item if name not in kept]
     revised = update(
         tables.operations,
         (item["PK"], item["SK"]),
@@ -217,9 +373,10 @@ def _(change: SubscriptionRevision, tables: TableNames) -> Sequence[Action]:
         lost=lambda _: Stale("the subscription was changed meanwhile: read it again"),
     )
     interest = _sealed(after.interest, tables)
+    heartbeats = _heartbeats(change.before, after, tables)
     if after.status is SubscriptionStatus.OFF:
-        return [revised, delete(tables.operations, (interest["PK"], interest["SK"]))]
-    return [revised, put(tables.operations, interest)]
+        return [revised, delete(tables.operations, (interest["PK"], interest["SK"])), *heartbeats]
+    return [revised, put(tables.operations, interest), *heartbeats]
 
 
 @actions_of.register
@@ -235,11 +392,13 @@ def _(change: SubscriptionDeletion, tables: TableNames) -> Sequence[Action]:
             lost=lambda _: NotFound(),
         ),
         delete(tables.operations, (interest["PK"], interest["SK"])),
+        delete(tables.operations, (_owner_key(subscription.interest.owner, tables.blinder()), subscription.id)),
         delete(tables.operations, (f"N#{subscription.id}", "HEAD")),
+        *_heartbeats(subscription, None, tables),
     ]
 
 
-_PERSONAL: Final = ("interest", "body", "owner", "query", "reference")
+_PERSONAL: Final = ("interest", "body", "endpoint", "owner", "query", "reference")
 
 
 def _sealed(kept: Subscription | Interest, tables: TableNames) -> Item:

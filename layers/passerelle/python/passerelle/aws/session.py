@@ -11,7 +11,7 @@ from typing import Final
 from botocore.loaders import Loader
 from botocore.session import Session, get_session
 
-SERVICES: Final = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sqs")
+SERVICES: Final = ("dynamodb", "events", "kms", "s3", "secretsmanager", "sesv2", "sns", "sqs")
 
 
 class _KnownServices(Loader):

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from passerelle.fhir.audit_search import PARAMETERS
 from passerelle.fhir.index import RECORD_TYPES
+from passerelle.fhir.subscription import BACKPORT, SEARCH
+from passerelle.notifications.topics import DECLARED, topics
 
 VERSION = "0.1.0"
 RELEASED = "2026-11-22"
@@ -24,6 +26,8 @@ _DEFINED = {
     ("Subscription", "status"): f"{_BACKPORT}/backport-subscription-status",
     ("", "process-message"): "http://hl7.org/fhir/OperationDefinition/MessageHeader-process-message",
 }
+# A topic that subscriptions may be to, at their type (Subscriptions R5 Backport, section "Topic discovery").
+_TOPIC = f"{BACKPORT}capabilitystatement-subscriptiontopic-canonical"
 _OWN = "https://passerelle.example/OperationDefinition"
 _SECURITY = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 _PURPOSE = "Passerelle: health information exchange, one record per person"
@@ -129,6 +133,11 @@ def _resource(name: str, by_type: Mapping[str, set[str]]) -> dict[str, Any]:
     served = by_type[name]
     plain = {each for each in served - _FEATURES if not each.startswith(("$", "conditional-"))}
     resource: dict[str, Any] = {"type": name}
+    if name == "Subscription" and "create" in plain:
+        resource["supportedProfile"] = [f"{BACKPORT}backport-subscription"]
+        resource["extension"] = [
+            {"url": _TOPIC, "valueCanonical": each.canonical} for each in topics().values() if each.name != DECLARED
+        ]
     resource.update(_listed("interaction", [{"code": code} for code in sorted(plain)]))
     if "vread" in served:
         resource.update({"versioning": "versioned", "readHistory": True})
@@ -181,6 +190,8 @@ def _search(name: str) -> dict[str, str]:
     """The search parameters of a type, each with its type."""
     if name == "AuditEvent":
         return dict(PARAMETERS)  # AuditEvents are kept in a form of their own, and searched by it
+    if name == "Subscription":
+        return dict(SEARCH)
     row = RECORD_TYPES.get(name)
     if row is None:
         return {}

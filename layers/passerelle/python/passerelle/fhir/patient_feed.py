@@ -18,7 +18,7 @@ from passerelle.fhir.patient import public_content
 from passerelle.fhir.pmir import FEED, feed_bundle
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.subscription import FHIR_XML
-from passerelle.notifications.model import Subscription
+from passerelle.notifications.model import Interest, Subscription
 from passerelle.patients.model import Person, StoredPatient
 from passerelle.records.search import matches
 
@@ -32,14 +32,16 @@ class SourceRecords(Protocol):
 
 
 class FhirPatientFeed:
-    """`notifications.ports.PatientFeed`."""
+    """`notifications.ports.Feed`."""
 
     def __init__(self, store: SourceRecords) -> None:
         self._store = store
 
-    def meets(self, query: str, event: Event, owner: Caller, person: Person) -> bool:
+    def meets(self, interest: Interest, event: Event, person: Person) -> bool:
         """Searches what the owner may see: that a hidden identifier matches would tell it."""
+        query = interest.filter.query
         assert event.patient is not None
+        assert query is not None
         stored = (
             self._store.find(event.patient)
             or self._store.find_version(event.patient, event.version)
@@ -47,7 +49,7 @@ class FhirPatientFeed:
         )
         if stored is None:
             return False
-        entry = entry_of(_view(stored, person, owner))
+        entry = entry_of(_view(stored, person, interest.owner))
         return matches(entry, parse_query("Patient", parse_qsl(query)).query)
 
     def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:

@@ -1,9 +1,9 @@
-"""Subscriptions and their notifications as FHIR. What `criteria` says selects the family (contract P8).
+"""Subscriptions as FHIR. What `criteria` says selects the family (contract P8).
 
-Canonical URL of a topic: HL7 Subscriptions R5 Backport 1.2.0-ballot, on R4. Filter criteria and the amount of content
-are extensions; a notification is a Bundle of type history that starts with a Parameters resource, the status of the
-subscription.
+Canonical URL of a topic: HL7 Subscriptions R5 Backport 1.2.0-ballot, on R4. Filter criteria, the amount of content, the
+pace, and channels that R4 has no code for are extensions. What is sent: `notification.py`.
 
+`CommunicationRequest?...`: declared events, by the guide Notification d'evenements of the ANS (`nde.py`).
 `Patient` or `Patient?...`: the patient feed of IHE PMIR (ITI-94). What is sent are the messages of ITI-93
 (`patient_feed.py`).
 """
@@ -11,33 +11,28 @@ subscription.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
-from passerelle.errors import Invalid, Issue, Unprocessable
+from passerelle.errors import Issue, Unprocessable
 from passerelle.fhir import json as fhir_json
+from passerelle.fhir import nde
 from passerelle.fhir.dates import instant
 from passerelle.fhir.outcome import outcome
 from passerelle.fhir.resource import stamped
 from passerelle.fhir.search import parse_query
 from passerelle.fhir.validation import validate
-from passerelle.notifications.audience import FEED_FILTERS, TOPIC_ROOT
-from passerelle.notifications.model import (
-    Channel,
-    Content,
-    Notification,
-    NotificationKind,
-    Subscription,
-    SubscriptionDraft,
-)
-from passerelle.notifications.service import CaughtUp
+from passerelle.notifications.audience import FEED_FILTERS
+from passerelle.notifications.model import Channel, Content, Pace, Subscription, SubscriptionDraft
 
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
+OWN = "https://passerelle.example/StructureDefinition/subscription-"
 SECRET_HEADER = "X-Passerelle-Webhook-Secret"  # noqa: S105 - the name of the header
+FHIR_JSON = "application/fhir+json"
 FHIR_XML = "application/fhir+xml"
+PLAIN = "text/plain"
 ENDED = outcome(Issue(code="informational", diagnostics="the subscription is ended"), severity="information")
 
 _PAYLOAD = re.compile(r"(?P<type>application/fhir\+(json|xml))\s*(;\s*fhirVersion=4\.0)?")
@@ -58,54 +53,121 @@ _OWN_HEADERS = {
     "user-agent",
 }
 _MAX_HEADERS = 10
-# Rules of the channel that are kept whatever they say: one event is sent at a time.
-_KEPT_CHANNEL_RULES = {BACKPORT + "backport-max-count"}
+_MAX_BYTES = 64 * 1024  # of what is kept of a Subscription
 
+_HEARTBEAT = BACKPORT + "backport-heartbeat-period"
+_MAX_COUNT = BACKPORT + "backport-max-count"
+_TIMEOUT = BACKPORT + "backport-timeout"
+_QUIET = OWN + "quiet-hours"
+_DIGEST = OWN + "digest"
+_TIMEOUT_SECONDS = 5  # of every webhook (`api/webhooks.py`)
+_HEARTBEAT_SECONDS = range(300, 86_401)
+_COUNTS = range(1, 21)  # a digest without is as large as it gets
 
-# --- the Subscription ---------------------------------------------------------------------------------------
+# Channels that R4 has a code for, and what each may tell: e-mail and SMS say that there is something, to anybody who
+# reads along, a mailbox of the trust space is for content.
+_CODED: Final = (Channel.REST_HOOK, Channel.EMAIL, Channel.SMS)
+_EXTENDED: Final = (Channel.QUEUE, Channel.MAILBOX)
+_CONTENTS: Final[Mapping[Channel, Collection[Content]]] = {
+    Channel.REST_HOOK: tuple(Content),
+    Channel.QUEUE: tuple(Content),
+    Channel.EMAIL: (Content.EMPTY,),
+    Channel.SMS: (Content.EMPTY,),
+    Channel.MAILBOX: (Content.ID_ONLY, Content.FULL_RESOURCE),
+}
+_IN_FHIR: Final = (Channel.REST_HOOK, Channel.QUEUE)  # the others get a letter
+# Members that only the exchange says.
+_STATE: Final = frozenset({"id", "meta", "status", "_status", "error", "_error"})
 
 
 def parse(resource: Any) -> SubscriptionDraft:
     """Read a Subscription to be created or changed.
 
     Raises Invalid for what is not a Subscription or a search, Unprocessable (`not-supported`) for what is not offered:
-    another channel than that of its family, another payload than FHIR R4; of a topic, XML, content other than `empty`
-    and `id-only`, a heartbeat.
+    another channel than those of its family, a payload or a content that the channel does not take, a pace that is not
+    kept.
     """
-    validate(resource, expected_type="Subscription")
-    channel = resource["channel"]  # of primitives only extensions may be there: they are read with `get`
+    try:
+        validate(resource, expected_type="Subscription")
+    except Unprocessable:
+        if nde.asks_for_events(str(resource.get("criteria", ""))):
+            nde.parse_interest(resource)  # a missing subject, not that somebody is contained in vain
+        raise
     criteria = resource.get("criteria", "")
-    is_feed = criteria.partition("?")[0] == "Patient"
-    kind = Channel.MESSAGE if is_feed else Channel.REST_HOOK
-    if channel.get("type") != kind:
-        _refuse("the channel is not offered", "Subscription.channel.type")
-    for extension in channel.get("extension", []):
-        if extension["url"] not in _KEPT_CHANNEL_RULES:
-            _refuse("the rule of the channel is not offered", "Subscription.channel.extension")
-    payload = _PAYLOAD.fullmatch(channel.get("payload", ""))
-    if payload is None or (payload["type"] == FHIR_XML and not is_feed):
-        _refuse("the payload is not offered", "Subscription.channel.payload")
-    if "endpoint" not in channel:
-        _refuse("an endpoint is required", "Subscription.channel.endpoint", code="required")
-    extended = resource.get("_criteria", {})
+    kept = fhir_json.dumps(_kept(resource))
+    if len(kept) > _MAX_BYTES:
+        _refuse("the subscription is too large", "Subscription", code="too-long")
+    if nde.asks_for_events(criteria):
+        return _parse_events(resource, criteria, kept)
+    parse_family = _parse_feed if criteria.partition("?")[0] == "Patient" else _parse_topic
+    return parse_family(resource, criteria, kept)
+
+
+def _parse_topic(resource: Mapping[str, Any], criteria: str, kept: bytes) -> SubscriptionDraft:
+    channel = resource["channel"]  # of primitives only extensions may be there: they are read with `get`
+    kind = _channel(channel)
     return SubscriptionDraft(
         topic=criteria,
-        criteria=_search(criteria, extended) if is_feed else _filter_criteria(extended),
-        endpoint=channel["endpoint"],
-        headers=_headers(channel.get("header", [])),
-        content=Content.ID_ONLY if is_feed else _content(channel.get("_payload", {})),
+        criteria=_filter_criteria(resource.get("_criteria", {})),
+        endpoint=_endpoint(channel),
+        headers=_headers(channel.get("header", []), kind),
+        content=_content(channel.get("_payload", {}), kind),
         until=_end(resource.get("end")),
-        body=fhir_json.dumps(_kept(resource)),
+        body=kept,
         status=resource.get("status", ""),
         channel=kind,
-        payload=payload["type"],
+        payload=_payload(channel.get("payload"), kind),
+        pace=_pace(channel.get("extension", []), kind),
+    )
+
+
+def _parse_feed(resource: Mapping[str, Any], criteria: str, kept: bytes) -> SubscriptionDraft:
+    channel = resource["channel"]
+    if channel.get("type") != Channel.MESSAGE or "_type" in channel:
+        _refuse("the channel is not offered", "Subscription.channel.type")
+    if channel.get("extension"):
+        _refuse("the rule of the channel is not offered", "Subscription.channel.extension")
+    return SubscriptionDraft(
+        topic=criteria,
+        criteria=_search(criteria, resource.get("_criteria", {})),
+        endpoint=_endpoint(channel),
+        headers=_headers(channel.get("header", []), Channel.MESSAGE),
+        content=Content.ID_ONLY,
+        until=_end(resource.get("end")),
+        body=kept,
+        status=resource.get("status", ""),
+        channel=Channel.MESSAGE,
+        payload=_payload(channel.get("payload"), Channel.MESSAGE),
+    )
+
+
+def _parse_events(resource: Mapping[str, Any], criteria: str, kept: bytes) -> SubscriptionDraft:
+    """By e-mail, too: the guide leaves what is written there to the exchange, which says that there is something."""
+    channel = resource["channel"]
+    interest = nde.parse_interest(resource)
+    if channel.get("type") not in (Channel.EMAIL, Channel.REST_HOOK) or "_type" in channel:
+        _refuse("the channel is not offered", "Subscription.channel.type")
+    kind = Channel.EMAIL if channel["type"] == Channel.EMAIL else Channel.ORDER
+    declarants = [("declarant", f"{system}|{value}") for system, value in interest.declarants]
+    return SubscriptionDraft(
+        topic=criteria,
+        criteria=(("event-type", interest.type), ("start", interest.start), *declarants),
+        endpoint=_endpoint(channel),
+        headers=_headers(channel.get("header", []), kind),
+        content=Content.EMPTY if kind is Channel.EMAIL else Content.ID_ONLY,
+        until=_end(resource.get("end")),
+        body=kept,
+        status=resource.get("status", ""),
+        channel=kind,
+        payload=_payload(channel.get("payload", FHIR_JSON if kind is Channel.ORDER else None), kind),
+        subjects=interest.subjects,
     )
 
 
 def _kept(resource: Mapping[str, Any]) -> dict[str, Any]:
     """What the subscriber says of it: without what the exchange does, whatever was sent."""
-    kept = {name: value for name, value in resource.items() if name not in ("id", "meta", "status", "error")}
-    meta = {name: value for name, value in resource.get("meta", {}).items() if name not in ("versionId", "lastUpdated")}
+    kept = {name: value for name, value in resource.items() if name not in _STATE}
+    meta = {name: value for name, value in resource.get("meta", {}).items() if name in ("profile", "security", "tag")}
     return {**kept, "meta": meta} if meta else kept
 
 
@@ -118,11 +180,21 @@ def render(subscription: Subscription) -> dict[str, Any]:
 
 
 def created_headers(subscription: Subscription) -> dict[str, str]:
-    """Headers of the answer to its creation: the only time that the secret is told."""
+    """Headers of the answer to its creation: the only time that its first secret is told."""
     return {
         "Location": f"{subscription.base_url}/{subscription.reference}",
-        SECRET_HEADER: subscription.secret,
+        **({SECRET_HEADER: subscription.secret} if subscription.channel.is_signed else {}),
         **version_headers(subscription),
+    }
+
+
+def render_secret(subscription: Subscription) -> dict[str, Any]:
+    """The answer to `$rotate-secret`: what signs from now on, and until when the former secret does, too."""
+    until = subscription.former_until
+    former = [{"name": "formerUntil", "valueInstant": instant(until)}] if until is not None else []
+    return {
+        "resourceType": "Parameters",
+        "parameter": [{"name": "secret", "valueString": subscription.secret}, *former],
     }
 
 
@@ -165,7 +237,43 @@ def _filter_criteria(criteria: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
     return tuple([("_type", kind), *pairs] if kind else pairs)
 
 
-def _content(payload: Mapping[str, Any]) -> Content:
+def _channel(channel: Mapping[str, Any]) -> Channel:
+    """Of a topic: a code of R4, or `message` with an extension that names the channel."""
+    place = "Subscription.channel.type"
+    extensions = channel.get("_type", {}).get("extension", [])
+    if not extensions:
+        return _offered(channel.get("type"), _CODED, "the channel is not offered", place)
+    if len(extensions) > 1 or extensions[0]["url"] != BACKPORT + "backport-channel-type":
+        _refuse("one channel is offered", f"{place}.extension")
+    if channel.get("type") != Channel.MESSAGE:
+        _refuse("a channel that R4 has no code for is a message", place)
+    named = extensions[0].get("valueCoding", {}).get("code")
+    return _offered(named, _EXTENDED, "the channel is not offered", f"{place}.extension")
+
+
+def _offered(code: Any, offered: Collection[Channel], diagnostics: str, place: str) -> Channel:
+    found = next((each for each in offered if each == code), None)
+    return found if found is not None else _refuse(diagnostics, place)
+
+
+def _endpoint(channel: Mapping[str, Any]) -> str:
+    if "endpoint" not in channel:
+        _refuse("an endpoint is required", "Subscription.channel.endpoint", code="required")
+    return str(channel["endpoint"])
+
+
+def _payload(text: str | None, channel: Channel) -> str:
+    """The media type of what is sent; a letter is plain text, whether that is said or not."""
+    if channel in (*_IN_FHIR, Channel.MESSAGE, Channel.ORDER):
+        match = _PAYLOAD.fullmatch(text or "")
+        if match is not None:
+            return match["type"]
+    elif text in (None, PLAIN):
+        return PLAIN
+    _refuse("the payload is not offered", "Subscription.channel.payload")
+
+
+def _content(payload: Mapping[str, Any], channel: Channel) -> Content:
     place = "Subscription.channel.payload.extension"
     codes = [
         extension.get("valueCode")
@@ -174,14 +282,58 @@ def _content(payload: Mapping[str, Any]) -> Content:
     ]
     if not codes:
         _refuse("the content of the payload is required", place, code="required")
-    if len(codes) > 1 or codes[0] not in set(Content):
+    found = [content for content in _CONTENTS[channel] if content == codes[0]]
+    if len(codes) > 1 or not found:
         _refuse("the content of the payload is not offered", place)
-    return Content(codes[0])
+    return found[0]
 
 
-def _headers(lines: Sequence[str | None]) -> tuple[tuple[str, str], ...]:
+def _pace(extensions: Sequence[Mapping[str, Any]], channel: Channel) -> Pace:
+    """What the rules of the channel say, each at most once."""
+    place = "Subscription.channel.extension"
+    rules = {each["url"]: each for each in extensions}
+    known = {_MAX_COUNT, _QUIET, _DIGEST, *((_HEARTBEAT, _TIMEOUT) if channel in _IN_FHIR else ())}
+    if len(rules) != len(extensions) or not rules.keys() <= known:
+        _refuse("a rule of the channel is not offered, or given twice", place)
+    if _TIMEOUT in rules and rules[_TIMEOUT].get("valueUnsignedInt") != _TIMEOUT_SECONDS:
+        _refuse("an endpoint has five seconds to answer", place)
+    heartbeat, count = rules.get(_HEARTBEAT, {}), rules.get(_MAX_COUNT, {})
+    if heartbeat and heartbeat.get("valueUnsignedInt") not in _HEARTBEAT_SECONDS:
+        _refuse("a heartbeat comes after 300 to 86400 seconds of silence", place)
+    if count and count.get("valuePositiveInt") not in _COUNTS:
+        _refuse("a notification has 1 to 20 events", place)
+    return Pace(
+        quiet=_quiet(rules[_QUIET]) if _QUIET in rules else None,
+        digest_at=_time(rules[_DIGEST]) if _DIGEST in rules else None,
+        max_count=count.get("valuePositiveInt", 1),
+        heartbeat=timedelta(seconds=heartbeat["valueUnsignedInt"]) if heartbeat else None,
+    )
+
+
+def _quiet(rule: Mapping[str, Any]) -> tuple[time, time]:
+    parts = {each["url"]: each for each in rule.get("extension", [])}
+    if len(rule.get("extension", [])) != 2 or parts.keys() != {"from", "until"}:
+        _refuse("quiet hours are from a time until another", "Subscription.channel.extension")
+    first, last = _time(parts["from"]), _time(parts["until"])
+    if first == last:
+        _refuse("quiet hours are from a time until another", "Subscription.channel.extension", code="value")
+    return first, last
+
+
+def _time(holder: Mapping[str, Any]) -> time:
+    try:
+        return time.fromisoformat(holder.get("valueTime", ""))
+    except ValueError:  # none, or one that FHIR has and Python has not: a leap second
+        _refuse("a time is expected", "Subscription.channel.extension", code="value")
+
+
+def _headers(lines: Sequence[str | None], channel: Channel) -> tuple[tuple[str, str], ...]:
     """`Name: value` lines, to be sent with each notification; ours cannot be replaced."""
     place = "Subscription.channel.header"
+    if lines and channel not in (Channel.REST_HOOK, Channel.MESSAGE, Channel.ORDER):
+        _refuse("the channel has no headers", place)
+    if len(lines) > _MAX_HEADERS:
+        _refuse("too many headers", place, code="value")
     headers: dict[str, str] = {}
     for line in lines:
         match = _HEADER.fullmatch(line or "")
@@ -189,132 +341,37 @@ def _headers(lines: Sequence[str | None]) -> tuple[tuple[str, str], ...]:
         if match is None or name in _OWN_HEADERS or name.startswith("x-passerelle-") or name in headers:
             _refuse("a header is malformed, repeated, or set by the exchange", place, code="value")
         headers[name] = match["value"]
-    if len(headers) > _MAX_HEADERS:
-        _refuse("too many headers", place, code="value")
     return tuple(headers.items())
 
 
-# --- notifications ------------------------------------------------------------------------------------------
+# --- the search for one's own -----------------------------------------------------------------------------------------
+
+SEARCH: Final[Mapping[str, str]] = {
+    "_id": "token",
+    "criteria": "string",
+    "payload": "token",
+    "status": "token",
+    "type": "token",
+    "url": "uri",
+}
+"""The search parameters of Subscription, each with its type (R4 section 2.46.4)."""
 
 
-def render_notification(
-    subscription: Subscription,
-    kind: NotificationKind,
-    notifications: Sequence[Notification],
-    total: int,
-    at: datetime,
-) -> bytes:
-    """`notifications.ports.Renderer`; the same arguments give the same bytes."""
-    return fhir_json.dumps(notification_bundle(subscription, kind, notifications, total, at))
-
-
-def notification_bundle(
-    subscription: Subscription,
-    kind: NotificationKind,
-    notifications: Sequence[Notification],
-    total: int,
-    at: datetime,
-) -> dict[str, Any]:
-    status = _status(subscription, kind, notifications, total)
-    request = {"method": "GET", "url": f"{subscription.base_url}/{subscription.reference}/$status"}
-    return {
-        "resourceType": "Bundle",
-        "meta": {"profile": [BACKPORT + "backport-subscription-notification-r4"]},
-        "type": "history",
-        "timestamp": instant(at),
-        "entry": [
-            {
-                "fullUrl": f"urn:uuid:{status['id']}",
-                "resource": status,
-                "request": request,
-                "response": {"status": "200"},
-            },
-            *(_focus_entry(subscription, each) for each in notifications if each.event is not None),
-        ],
+def found_by(resource: Mapping[str, Any], asked: Sequence[tuple[str, str]]) -> bool:
+    """Whether a rendered Subscription meets every one of these; the alternatives of one are joined by commas."""
+    channel = resource["channel"]
+    values = {
+        "_id": resource["id"],
+        "criteria": resource.get("criteria", ""),
+        "payload": channel.get("payload", ""),
+        "status": resource["status"],
+        "type": channel.get("type", ""),
+        "url": channel.get("endpoint", ""),
     }
+    return all(any(_meets(name, values[name], alternative) for alternative in text.split(",")) for name, text in asked)
 
 
-def status_bundle(asked: CaughtUp, at: datetime) -> dict[str, Any]:
-    """The answer to `$status`."""
-    subscription = asked.subscription
-    status = _status(subscription, NotificationKind.QUERY_STATUS, (), asked.total)
-    url = f"{subscription.base_url}/{subscription.reference}/$status"
-    return {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "timestamp": instant(at),
-        "total": 1,
-        "link": [{"relation": "self", "url": url}],
-        "entry": [{"fullUrl": f"urn:uuid:{status['id']}", "resource": status, "search": {"mode": "match"}}],
-    }
-
-
-def events_bundle(asked: CaughtUp, at: datetime) -> dict[str, Any]:
-    """The answer to `$events`."""
-    return notification_bundle(asked.subscription, NotificationKind.QUERY_EVENT, asked.notifications, asked.total, at)
-
-
-def parse_range(one: Callable[[str], str | None]) -> tuple[int, int | None, Content | None]:
-    """(first, last, content) asked of `$events`, from a reader of single parameters; raises Invalid."""
-
-    def number(name: str) -> int | None:
-        text = one(name)
-        if text is not None and not re.fullmatch(r"[0-9]{1,9}", text):
-            raise Invalid(f"{name} is a number of at most nine digits", code="value")
-        return None if text is None else int(text)
-
-    content = one("content")
-    if content is not None and content not in set(Content):
-        raise Invalid("the content is not offered", code="not-supported")
-    return (
-        number("eventsSinceNumber") or 1,
-        number("eventsUntilNumber"),
-        Content(content) if content else None,
-    )
-
-
-def _status(
-    subscription: Subscription, kind: NotificationKind, notifications: Sequence[Notification], total: int
-) -> dict[str, Any]:
-    """SubscriptionStatus, which R4 has as Parameters; its id is made of what it says, for equal retries."""
-    numbers = ",".join(str(each.number) for each in notifications)
-    name = f"{subscription.base_url}/{subscription.reference}/{kind}/{subscription.status}/{total}/{numbers}"
-    return {
-        "resourceType": "Parameters",
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
-        "meta": {"profile": [BACKPORT + "backport-subscription-status-r4"]},
-        "parameter": [
-            {
-                "name": "subscription",
-                "valueReference": {"reference": f"{subscription.base_url}/{subscription.reference}"},
-            },
-            {"name": "topic", "valueCanonical": TOPIC_ROOT + subscription.interest.topic},
-            {"name": "status", "valueCode": subscription.status.value},
-            {"name": "type", "valueCode": kind.value},
-            {"name": "events-since-subscription-start", "valueString": str(total)},
-            *(_event_parameter(subscription, each) for each in notifications),
-        ],
-    }
-
-
-def _event_parameter(subscription: Subscription, notification: Notification) -> dict[str, Any]:
-    part: list[dict[str, Any]] = [
-        {"name": "event-number", "valueString": str(notification.number)},
-        {"name": "timestamp", "valueInstant": instant(notification.at)},
-    ]
-    if notification.event is not None:
-        reference = f"{subscription.base_url}/{notification.event.reference}"
-        part.append({"name": "focus", "valueReference": {"reference": reference}})
-    return {"name": "notification-event", "part": part}
-
-
-def _focus_entry(subscription: Subscription, notification: Notification) -> dict[str, Any]:
-    event = notification.event
-    assert event is not None
-    is_new = event.version == 1
-    kind = event.reference.partition("/")[0]
-    return {
-        "fullUrl": f"{subscription.base_url}/{event.reference}",
-        "request": {"method": "POST", "url": kind} if is_new else {"method": "PUT", "url": event.reference},
-        "response": {"status": "201" if is_new else "200"},
-    }
+def _meets(name: str, value: str, asked: str) -> bool:
+    if name == "criteria":  # a string: how it starts, without regard to case
+        return value.lower().startswith(asked.lower())
+    return value == (asked if name == "url" else asked.rpartition("|")[2])

@@ -20,3 +20,8 @@ class Successions:
                 from passerelle.fhir.prescriptions.reserved import ReservedNumbers
 
                 ReservedNumbers().check(type, before, after)
+                if type == "Task" and after is not None:
+                    from passerelle.fhir import json as fhir_json
+                    from passerelle.fhir.monitoring.alerts import refuse_forged
+
+                    refuse_forged(fhir_json.loads(after))

@@ -176,22 +176,34 @@ class TransactionService:
         level: Level | None,
         *,
         is_authorised: bool = False,
+        beside: Sequence[Change] = (),
     ) -> dict[str, Done]:
         """Make every change of a transaction, or none; the answers by path of the entry.
 
         Reads among the entries are not for this service. Raises the error of the first entry that is refused, with its
-        path. Scopes are not asked for entries that follow from a request which `is_authorised` as a whole.
+        path. Scopes are not asked for entries that follow from a request which `is_authorised` as a whole. What is to
+        be stored `beside` them is part of the commit.
         """
         meant = _with_neighbours(entries)
         if not is_authorised:
-            self._authorise(request, meant, level)
-        return once(self._journal, request, lambda: self._attempted(request, meant, level), _restored)
+            self.authorise(request, meant, level)
+        return once(self._journal, request, lambda: self._attempted(request, meant, level, beside), _restored)
+
+    def knows_document(self, request: Request, identifier: tuple[str, str]) -> bool:
+        """Whether a document has this masterIdentifier, for the caller."""
+        try:
+            self._relations.named(request, identifier)
+        except NotFound:
+            return False
+        return True
 
     def bodies(self, request: Request, done: Sequence[Done]) -> dict[ResourceKey, bytes]:
         """The versions that a transaction just made or found, as the caller sees them; nothing for a deletion."""
         return self._records.bodies(request, [(each.key, each.version) for each in done if each.key is not None])
 
-    def _attempted(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> dict[str, Done]:
+    def _attempted(
+        self, request: Request, entries: Sequence[TransactionEntry], level: Level | None, beside: Sequence[Change]
+    ) -> dict[str, Done]:
         """Work the transaction out again when others came first: no entry has to name a version."""
         for entry in entries:
             if entry.method in ("POST", "PUT"):
@@ -204,24 +216,29 @@ class TransactionService:
         submitted.entries = measured(submitted.entries, uploads)
         for _ in range(_RACES - 1):
             try:
-                return self._once(request, submitted, level, uploads)
+                return self._once(request, submitted, level, uploads, beside)
             except Stale as overtaken:
                 if overtaken.issues[0].code == "multiple-matches":
                     raise
-        return self._once(request, submitted, level, uploads)
+        return self._once(request, submitted, level, uploads, beside)
 
     def _once(
-        self, request: Request, submitted: Taken, level: Level | None, uploads: Mapping[str, Upload]
+        self,
+        request: Request,
+        submitted: Taken,
+        level: Level | None,
+        uploads: Mapping[str, Upload],
+        beside: Sequence[Change],
     ) -> dict[str, Done]:
         """The same documents sent again get what the first time gave (P20): looked up only when they are refused."""
         try:
-            return self._execute(_Work(request, uploads=uploads), submitted, level)
+            return self._execute(_Work(request, uploads=uploads, changes=[*beside]), submitted, level)
         except Conflict as refusal:
             found = self._resubmissions.find(request, submitted.entries, uploads)
             if found is None:
                 raise
             try:
-                return self._execute(_Work(request, found, uploads=uploads), submitted, level)
+                return self._execute(_Work(request, found, uploads=uploads, changes=[*beside]), submitted, level)
             except Conflict:
                 raise refusal from None
 
@@ -271,7 +288,8 @@ class TransactionService:
         changed = {entry.path: entry for entry in resolved}
         return [changed.get(entry.path, entry) for entry in entries]
 
-    def _authorise(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> None:
+    def authorise(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> None:
+        """Raise what the entries would be refused for unread, by their types and the caller's scopes."""
         scopes = request.caller.scopes
         contents = contents_of(entries)
         for entry in entries:
@@ -659,6 +677,7 @@ class TransactionService:
             [
                 *with_policies(request, changes, work.people, self._effects(changes)),
                 *identities,
+                *self._records.following(request, versions),
                 *announced(request, versions),
                 *account_of(request, touched, {"entries": {path: _kept(each) for path, each in work.results.items()}}),
             ]

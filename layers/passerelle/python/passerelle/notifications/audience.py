@@ -1,4 +1,8 @@
-"""Who is told of an event: topics, filters, and the rights that are checked again each time. Pure.
+"""Who is told of an event: filters, the table of the audience, and the rights that are checked each time. Pure.
+
+The table (`data/audience.json`) says whom a topic is for, by what a subscriber is to the person: who takes care of
+somebody is told without naming the person, others where their subscription names the person, or never. It opens
+nothing: rights are asked besides, when an event is numbered and again before it is sent (contract SUB-10).
 
 A subscriber is told of its own changes like of anybody's: a system that has several parts relies on it, and
 one that does not can tell by `author`. What a subscriber may not see is never numbered for it (law 4).
@@ -6,51 +10,34 @@ one that does not can tell by `author`. What a subscriber may not see is never n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from passerelle.access import Caller, Permission
 from passerelle.authorization.model import Client
+from passerelle.consents import decision
 from passerelle.directory.model import CARE_ROLES, Role
 from passerelle.errors import Unprocessable
 from passerelle.events import Event, EventName
 from passerelle.identifiers import PATIENT_KEY
-from passerelle.notifications.model import LOG_KEPT, Filter, Interest
+from passerelle.notifications.model import LOG_KEPT, Filter, Interest, Turn
+from passerelle.notifications.topics import topics
 from passerelle.patients.model import Person
 
-TOPIC_ROOT: Final = "https://passerelle.example/SubscriptionTopic/"
-"""A topic's canonical URL is this and its name: the same wherever the exchange is deployed."""
-
-
-FEED: Final = "patient-feed"
-"""The topic of subscriptions to the patient feed (ITI-94), which ask for it in other words."""
-
-TOPICS: Final = {
-    "identity-changed": frozenset({EventName.IDENTITY_CHANGED}),
-    "links-changed": frozenset({EventName.LINKS_CHANGED}),
-    "record-status-changed": frozenset({EventName.RECORD_STATUS_CHANGED}),
-    "access-changed": frozenset({EventName.ACCESS_CHANGED}),
-    "emergency-access": frozenset({EventName.EMERGENCY_ACCESS}),
-    "record-erased": frozenset({EventName.ERASED}),
-    FEED: frozenset({EventName.IDENTITY_CHANGED, EventName.LINKS_CHANGED}),
-    "document-changed": frozenset({EventName.DOCUMENT_CHANGED}),
-    "document-quarantined": frozenset({EventName.DOCUMENT_QUARANTINED}),
-    "record-changed": frozenset({EventName.RECORD_CHANGED}),
-    "reminder-due": frozenset({EventName.REMINDER_DUE}),
-    "prescription-changed": frozenset({EventName.PRESCRIPTION_CHANGED}),
-    "anything-changed": frozenset(EventName),
-}
-"""The events that each topic covers. Every topic takes every filter."""
+_DATA = Path(__file__).parent / "data" / "audience.json"
+_CRITERIA: Final = "Subscription.criteria.extension[0].value"
 
 OWN_ROLES: Final = frozenset({Role.PATIENT, Role.REPRESENTATIVE})
 """Who is told of one person only: the own record, or the record of whom they represent."""
 
-_OWN_ONLY: Final = frozenset({EventName.ACCESS_CHANGED, EventName.EMERGENCY_ACCESS})
-
-FILTERS: Final = frozenset({"_type", "patient", "author"})
-"""Names of filter criteria; `_type` stands for the resource type before the question mark."""
+TYPE: Final = "_type"
+"""The name of the filter that stands before the question mark: types of resources."""
 
 FEED_FILTERS: Final = frozenset({"_id", "identifier", "organization"})
 """Names of the search parameters that narrow a patient feed (ITI-94 section 2:3.94.4.1.2.1.1), one at a time."""
@@ -60,31 +47,102 @@ SUBSCRIBES: Final = Permission(resource="Subscription", interaction="c", transac
 
 # Transactions whose scope lets a client read a type, beside the SMART scope of the type.
 _READ_BY: Final = {
+    "AuditEvent": ("ITI-81",),
     "DocumentReference": ("ITI-67",),
     "List": ("ITI-66",),
     "Patient": ("ITI-78", "ITI-94"),
 }
 
 
-def topic_named(canonical: str) -> str:
-    """The name of the topic with this canonical URL; raises Unprocessable (`not-supported`)."""
-    name = canonical.removeprefix(TOPIC_ROOT)
-    if not canonical.startswith(TOPIC_ROOT) or name not in TOPICS:
-        raise Unprocessable("the topic is not offered", code="not-supported", expression="Subscription.criteria")
-    return name
+# --- the table ------------------------------------------------------------------------------------------------------
 
 
-def filter_of(criteria: Sequence[tuple[str, str]]) -> Filter:
-    """Read filter criteria; raises Unprocessable for a name that is unknown or given twice."""
-    place = "Subscription.criteria.extension[0].value"
+class Standing(StrEnum):
+    """What a subscriber is to the person whom an event is about; it may be several."""
+
+    PATIENT = "patient"
+    REPRESENTATIVE = "representative"  # acts for the patient, carers among them
+    CARE_CIRCLE = "care-circle"  # attends the patient, or is in care relation by whatever basis
+    OWN_HOUSE = "own-house"  # what changed is a record of the own organisation
+    AUTHOR = "author"  # made the change
+    OTHER = "other"
+
+
+class Telling(StrEnum):
+    """When a subscription is told; each includes those after it."""
+
+    DEFAULT = "default"  # whatever its filter
+    SUBSCRIPTION = "subscription"  # if its filter names the patient
+    NEVER = "never"
+
+
+def standings_of(owner: Caller, event: Event, facts: decision.Standing) -> frozenset[Standing]:
+    """All but OWN_HOUSE, which the changed resource says; `facts` are what access is decided from."""
+    found = set()
+    if owner.role in OWN_ROLES and facts.is_own:
+        is_self = owner.role == Role.PATIENT and not facts.needs_mandate
+        found.add(Standing.PATIENT if is_self else Standing.REPRESENTATIVE)
+    if owner.role in CARE_ROLES and (facts.is_attending or facts.relation is not None):
+        found.add(Standing.CARE_CIRCLE)
+    if event.author == owner.client_id:
+        found.add(Standing.AUTHOR)
+    return frozenset(found or {Standing.OTHER})
+
+
+def is_told(interest: Interest, event: Event, standings: Collection[Standing]) -> bool:
+    """Whether the subscription is among those that an event about a person is for: the best of its standings counts."""
+    row = audience().get(interest.topic) or audience()[event.name.value]
+    told = {row[each] for each in standings}
+    return Telling.DEFAULT in told or (Telling.SUBSCRIPTION in told and interest.filter.patient is not None)
+
+
+@cache
+def audience() -> Mapping[str, Mapping[Standing, Telling]]:
+    """The table, by topic. One that has no row is for whom the topic is for that has the name of the event."""
+    content: Mapping[str, Mapping[str, str]] = json.loads(_DATA.read_text("utf-8"))
+    return {name: {Standing(each): Telling(row[each]) for each in row} for name, row in content.items()}
+
+
+@cache
+def _is_for_patients_only(name: EventName) -> bool:
+    """Whether nobody but patients and who represents them is told of such an event, under whichever topic."""
+    row = audience()[name.value]
+    own = {Standing.PATIENT, Standing.REPRESENTATIVE}
+    return all(telling is Telling.NEVER for standing, telling in row.items() if standing not in own)
+
+
+# --- filters --------------------------------------------------------------------------------------------------------
+
+
+def filter_of(topic: str, criteria: Sequence[tuple[str, str]]) -> Filter:
+    """Read filter criteria of a topic; raises Unprocessable for one that it does not take, or that is given twice.
+
+    Types, authors and happenings may be lists: one of each is enough.
+    """
+    offered = topics()[topic]
     names = [name for name, _ in criteria]
-    if len(set(names)) != len(names) or not set(names) <= FILTERS:
-        raise Unprocessable("the topic does not take this filter", code="not-supported", expression=place)
+    if len(set(names)) != len(names) or not set(names) <= offered.filters:
+        raise _not_taken()
     values = dict(criteria)
-    patient = values.get("patient")
-    if patient is not None:
-        patient = _patient_key(patient.removeprefix("Patient/"), place)
-    return Filter(patient=patient, type=values.get("_type"), author=values.get("author"))
+    patient, types = values.get("patient"), values.get(TYPE)
+    if types is not None and offered.types and not offered.types.issuperset(types.split(",")):
+        raise _not_taken()
+    happenings = frozenset(values["happening"].split(",")) if "happening" in values else frozenset()
+    if not offered.happenings >= happenings:
+        raise _not_taken()
+    if values.get("care-circle", "true") not in ("true", "false"):
+        raise Unprocessable("care-circle is true or false", code="value", expression=_CRITERIA)
+    return Filter(
+        patient=_patient_key(patient.removeprefix("Patient/"), _CRITERIA) if patient is not None else None,
+        type=types,
+        author=values.get("author"),
+        care_circle=values.get("care-circle") == "true",
+        happenings=happenings,
+    )
+
+
+def _not_taken() -> Unprocessable:
+    return Unprocessable("the topic does not take this filter", code="not-supported", expression=_CRITERIA)
 
 
 def feed_filter_of(criteria: Sequence[tuple[str, str]]) -> Filter:
@@ -114,27 +172,43 @@ def _patient_key(text: str, place: str) -> str:
     return text
 
 
-def topics_of(event: Event) -> list[str]:
-    return [name for name, topic in TOPICS.items() if event.name in topic]
-
-
 def concerns(interest: Interest, event: Event, members: Sequence[str], at: datetime) -> bool:
-    """Whether the subscription asked for this event, its `query` apart; `members` are the patient keys of its person.
+    """Whether the subscription asked for this event as far as the event tells; `members` are the patient keys of its
+    person. What takes reading the resource is left: `query`, the happenings, an author of the directory.
 
     Events from before the subscription, or so old that their number could be forgotten, are not new: they
     come from a replay of the bus.
     """
     wanted = interest.filter
     return (
-        event.name in TOPICS[interest.topic]
+        topics()[interest.topic].covers(event)
         and (wanted.patient is None or wanted.patient in members)
         and (wanted.reference is None or wanted.reference == event.reference)
-        and (wanted.type is None or wanted.type == resource_type(event))
-        and (wanted.author is None or wanted.author == event.author)
+        and (wanted.type is None or resource_type(event) in wanted.type.split(","))
         and interest.since <= event.at
         and (interest.until is None or event.at < interest.until)
         and at - event.at < LOG_KEPT
     )
+
+
+def meets(interest: Interest, event: Event, turn: Callable[[], Turn]) -> bool:
+    """Whether the change is one of those asked for; `turn` is read only where the event does not tell."""
+    topic, wanted = topics()[interest.topic], interest.filter
+    happenings = wanted.happenings or (topic.happenings if topic.is_selective else frozenset())
+    if happenings and happenings.isdisjoint(turn().happenings):
+        return False
+    if wanted.author is None:
+        return True
+    authors = wanted.author.split(",")
+    return event.author in authors or (any("/" in each for each in authors) and not turn().authors.isdisjoint(authors))
+
+
+def is_of_house(owner: Caller, turn: Turn) -> bool:
+    """Whether the changed resource is one of the records of the owner's own organisation."""
+    return owner.organisation in turn.houses or (owner.domain is not None and owner.domain in turn.houses)
+
+
+# --- rights ---------------------------------------------------------------------------------------------------------
 
 
 def may_subscribe(caller: Caller) -> bool:
@@ -169,7 +243,7 @@ def may_learn(owner: Caller, client: Client | None, event: Event, person: Person
         return False
     if not (client.scopes.permits(reading) and owner.scopes.permits(reading)):
         return False
-    if event.name in _OWN_ONLY and owner.role not in OWN_ROLES:
+    if _is_for_patients_only(event.name) and owner.role not in OWN_ROLES:
         return False
     return event.patient is None or person is not None
 

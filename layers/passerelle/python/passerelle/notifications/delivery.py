@@ -1,64 +1,98 @@
-"""Bring a subscription's log to its endpoint, in order, and judge the endpoint by its answers.
+"""Bring a subscription's log to its subscriber, in order, and judge the endpoint by its answers.
 
     requested   -> active   the handshake is answered 2xx
     requested   -> error    the handshake is answered otherwise, or not at all
-    active      -> error    the last attempt at a notification failed
+    active      -> error    too many attempts in a row, or a whole day, without an acknowledgement
     either      -> off      the owner lost its rights
 
-A patient feed has no handshake (IHE PMIR knows none): it is active as soon as it is looked at. Its messages carry
-Patients as the subscriber may see them at that moment; what it may no longer see is not sent, and its number is spent.
+How somebody is told is a `Carrier`, chosen by the channel; what is due, who may know it now, and what follows from the
+answer is decided here. A letter with a code is answered by its owner: such a subscription stays `requested`.
 
-Orders of one subscription never run at the same time (one message group), so the log is sent one entry at a
-time. An entry whose acknowledgement could not be kept is sent again under the same number.
+An order says "look at this subscription". Whoever has one reads the log on until nothing is left, so that one order is
+enough for any backlog; what comes later is ordered anew (docs/adr/one-order-however-many-events.md). Orders of one
+subscription never run at the same time, but for an urgent one that overtakes an order that waits for the morning. An
+entry whose acknowledgement could not be kept is told again under the same number.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Final
 from urllib.parse import urlsplit
 
 from passerelle.audit.model import AuditRecord
 from passerelle.audit.ports import AuditTrail
 from passerelle.authorization.model import Client
+from passerelle.errors import Busy, Unavailable
 from passerelle.events import Event
 from passerelle.identifiers import new_ulid
 from passerelle.notifications.audience import is_entitled
+from passerelle.notifications.breaker import PROBED_WITHIN, Breaker
+from passerelle.notifications.carriers import delivery_id
 from passerelle.notifications.model import (
+    CONFIRMED,
+    GIVEN_UP_AFTER,
     MAX_DELIVERY_ATTEMPTS,
     Channel,
     Content,
+    HeldBackError,
     Notification,
     NotificationKind,
     Subscription,
     SubscriptionStatus,
     UndeliveredError,
+    longest_pause,
 )
-from passerelle.notifications.ports import NotificationPorts, PatientFeed, Renderer, Webhooks
-from passerelle.notifications.signature import DELIVERY_HEADER, SIGNATURE_HEADER, sign
+from passerelle.notifications.pace import is_immediate, next_moment
+from passerelle.notifications.ports import Breakers, Carrier, NotificationPorts, Resources
+from passerelle.notifications.topics import is_urgent
+from passerelle.patients.model import Person
 
-_LONGEST_PAUSE_SECONDS = 300
+WORKS: Final = timedelta(seconds=20)
+"""How long one order is worked on; the rest of the function's time is for the notification under way."""
+
+MAX_RESOURCE_BYTES: Final = 1_000_000
+"""Of all resources in one notification; what has no room is told by its id."""
+
+_LONGEST_HOLD = timedelta(hours=11)  # SQS hides a message for twelve hours at most, from when it was received
+_GATHERED, _LETTER = 100, 1000  # entries of one digest, and of one letter, which says nothing of them
+_SUSPECT = 6  # receives of an order before an entry that cannot be told is told without what makes it so
+_ORIGINS = frozenset({Channel.REST_HOOK, Channel.MESSAGE, Channel.ORDER})  # whose endpoints share hosts with others'
+_NOT_ITS_FAULT = (UndeliveredError, HeldBackError, Unavailable, Busy)  # says nothing about an entry
 
 
-def longest_pause_seconds(attempt: int) -> int:
-    """The bound of the random pause after attempt 1, 2, 3 ...: 1, 2, 4 ... seconds, capped."""
-    return min(_LONGEST_PAUSE_SECONDS, 1 << (attempt - 1))
+Incident = Callable[[str], None]
+"""Counts one for the operator, who has an alarm on it; its name says what, never about whom."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """`attempt` counts its receives; `receipt` is what it is put off by. `urgent` overtakes one that waits."""
+
+    subscription: str
+    attempt: int
+    receipt: str
+    urgent: bool = False
 
 
 class Deliverer:
-    """`feed` is called when a Patient has to be read: few subscriptions are to the feed."""
+    """`resources` is called when one has to be read: most subscriptions want none. `zone` is that of times of day."""
 
     def __init__(
         self,
         ports: NotificationPorts,
         *,
-        webhooks: Webhooks,
+        carriers: Mapping[Channel, Carrier],
+        breakers: Breakers,
+        resources: Callable[[], Resources],
         trail: AuditTrail,
-        render: Renderer,
-        feed: Callable[[], PatientFeed],
+        incident: Incident,
+        now: Callable[[], datetime],
+        zone: tzinfo,
         spread: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._subscriptions = ports.subscriptions
@@ -67,87 +101,289 @@ class Deliverer:
         self._client_of = ports.client_of
         self._people = ports.people
         self._may_know = ports.may_know
-        self._webhooks = webhooks
+        self._carriers = carriers
+        self._breakers = breakers
+        self._resources = resources
         self._trail = trail
-        self._render = render
-        self._feed = feed
+        self._incident = incident
+        self._now = now
+        self._zone = zone
         self._spread = spread
 
-    def deliver(self, subscription_id: str, number: int, *, attempt: int, receipt: str, at: datetime) -> None:
-        """Send what the log holds up to `number` and was not delivered; nothing in status `error` or `off`.
+    def deliver(self, order: Order) -> None:
+        """Tell all that the log holds and was not told; nothing in status `error` or `off`.
 
-        `attempt` counts the receives of this order. Raises UndeliveredError when the endpoint refuses: the
-        order has been postponed then, or, at the last attempt, the subscription set to `error`.
+        Raises UndeliveredError or HeldBackError when the order was put off: it has to stay in the queue.
         """
-        subscription = self._subscriptions.find(subscription_id)
-        if subscription is None or subscription.status in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
-            return
-        client = self._client_of(subscription.interest.owner)
-        if not is_entitled(subscription.interest.owner, client):
-            self._subscriptions.set_status(subscription, SubscriptionStatus.OFF, at)
-            return
-        if subscription.status is SubscriptionStatus.REQUESTED and not self._shake_hands(subscription, at):
+        at = self._now()
+        subscription, client = self._served(order.subscription, at)
+        if subscription is None or (order.urgent and _waits_for_another(subscription, order)):
             return
         try:
-            for entry in self._log.between(subscription.id, subscription.delivered + 1, number):
-                self._tell(subscription, client, entry, at)
-                self._subscriptions.acknowledge(subscription, entry.number)
+            self._tell_all(subscription, client, order)
+        except HeldBackError as held:
+            self._put_off(order, held.until - self._now())
+            raise
         except UndeliveredError as failure:
-            if attempt < MAX_DELIVERY_ATTEMPTS:
-                pause = self._spread(0, longest_pause_seconds(attempt))
-                self._deliveries.postpone(receipt, math.ceil(pause))
-            else:
-                self._fail(subscription.id, failure, at)
+            pause = self._pause_after(subscription, failure, self._now())
+            if pause is None:
+                return
+            self._put_off(order, pause)
             raise
 
-    def _shake_hands(self, subscription: Subscription, at: datetime) -> bool:
-        """Whether the endpoint acknowledged, at the first attempt: then it is `active`, else in `error`."""
+    def beat(self, subscription_id: str) -> None:
+        """Show a subscriber that wants heartbeats that the exchange is there, if nothing was told for that long.
+
+        Not tried again: the next one is due soon. Its failure counts as one of the endpoint.
+        """
+        at = self._now()
+        subscription, _ = self._served(subscription_id, at)
+        if subscription is None or subscription.status is not SubscriptionStatus.ACTIVE:
+            return
+        total = self._log.last_number(subscription.id)
+        if total > subscription.delivered or not self._is_silent(subscription, at):
+            return
         try:
-            if subscription.channel is Channel.REST_HOOK:
-                total = self._log.last_number(subscription.id)
-                body = self._render(subscription, NotificationKind.HANDSHAKE, (), total, at)
-                self._post(subscription, f"{subscription.id}.handshake", body, at)
+            breaker = self._admitted(subscription, at)
+            if breaker is not None:
+                self._carrier(subscription).tell(subscription, NotificationKind.HEARTBEAT, (), total, at)
+                self._subscriptions.answered(subscription, at)
+                self._closed(subscription, breaker)
         except UndeliveredError as failure:
+            self._pause_after(subscription, failure, at)
+        except HeldBackError:
+            return
+
+    def _is_silent(self, subscription: Subscription, at: datetime) -> bool:
+        """Whether it was told nothing for as long as it bears, and now is no time to be quiet."""
+        pace = subscription.pace
+        if pace.heartbeat is None or at - (subscription.told_at or subscription.at) < pace.heartbeat:
+            return False
+        return next_moment(replace(pace, digest_at=None), at, at, self._zone) is None
+
+    def _served(self, subscription_id: str, at: datetime) -> tuple[Subscription | None, Client | None]:
+        """The subscription, if it is to be told anything, and the client of its owner."""
+        subscription = self._subscriptions.find(subscription_id)
+        if subscription is None or subscription.status in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
+            return None, None
+        client = self._client_of(subscription.interest.owner)
+        if is_entitled(subscription.interest.owner, client):
+            return subscription, client
+        self._subscriptions.set_status(subscription, SubscriptionStatus.OFF, at)
+        return None, None
+
+    def _tell_all(self, subscription: Subscription, client: Client | None, order: Order) -> None:
+        started = at = self._now()
+        if subscription.status is SubscriptionStatus.REQUESTED and not self._shake_hands(subscription, at):
+            return
+        breaker: Breaker | None = None
+        while entries := self._due(subscription, order, at):
+            if at - started >= WORKS:
+                self._deliveries.order(subscription.id, subscription.delivered, urgent=order.urgent)
+                return
+            breaker = breaker or self._admitted(subscription, at)
+            if breaker is None:
+                return
+            number = self._tell(subscription, client, entries, order, at)
+            self._subscriptions.acknowledge(subscription, number, at)
+            breaker = self._closed(subscription, breaker)
+            subscription = replace(subscription, delivered=number, failures=0, failing_since=None, told_at=at)
+            at = self._now()
+
+    def _due(self, subscription: Subscription, order: Order, at: datetime) -> Sequence[Notification]:
+        """What one notification tells next; raises HeldBackError if there is something, and this is not the time."""
+        most, pace = _most(subscription), subscription.pace
+        if is_immediate(pace):
+            return self._log.beyond(subscription.id, subscription.delivered, limit=most)
+        waiting = self._log.beyond(subscription.id, subscription.delivered)
+        until = next_moment(pace, waiting[0].at, at, self._zone) if waiting else None
+        if until is None:
+            return waiting[:most]
+        topic = subscription.interest.topic
+        urgent = [place for place, each in enumerate(waiting) if each.event and is_urgent(each.event, topic)]
+        if urgent:
+            return waiting[: min(most, urgent[-1] + 1)]
+        if order.urgent:
+            return ()
+        raise HeldBackError(until)
+
+    # --- one notification -------------------------------------------------------------------------------------------
+
+    def _shake_hands(self, subscription: Subscription, at: datetime) -> bool:
+        """Whether it is active now. Tried once: whoever asked for it is there, and asks again."""
+        total = self._log.last_number(subscription.id)
+        try:
+            self._carrier(subscription).tell(subscription, NotificationKind.HANDSHAKE, (), total, at)
+        except UndeliveredError as failure:
+            self._judge_origin(subscription, failure, at)
             self._subscriptions.set_status(subscription, SubscriptionStatus.ERROR, at, error=_reported(failure))
+            return False
+        self._closed(subscription, self._breaker(subscription))
+        if subscription.channel in CONFIRMED:
+            self._subscriptions.answered(subscription, at)
             return False
         self._subscriptions.set_status(subscription, SubscriptionStatus.ACTIVE, at)
         return True
 
-    def _tell(self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime) -> None:
-        """Send an entry as its receiver may know it now: without its event if that may no longer be seen.
+    def _tell(
+        self,
+        subscription: Subscription,
+        client: Client | None,
+        entries: Sequence[Notification],
+        order: Order,
+        at: datetime,
+    ) -> int:
+        """Tell these entries, or the first of them, as the subscriber may know them now; the last number told."""
+        try:
+            self._send(subscription, [self._in_full(subscription, client, entry, at) for entry in entries], at)
+            return entries[-1].number
+        except _NOT_ITS_FAULT:
+            raise
+        except Exception:  # whatever is wrong with an entry, those behind it have to come through
+            if order.attempt < _SUSPECT:
+                raise
+        self._isolate(subscription, client, entries[0], at)
+        return entries[0].number
 
-        The number of a notification is still sent, so that its absence tells nothing either.
+    def _isolate(self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime) -> None:
+        """Tell one entry as it was asked for; if it is the one that cannot be, by its id; else by its number."""
+        try:
+            self._send(subscription, [self._in_full(subscription, client, entry, at)], at)
+            return
+        except _NOT_ITS_FAULT:
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            self._incident("notification-without-content")
+        try:
+            self._send(subscription, [self._known(subscription, client, entry, at)[0]], at)
+        except _NOT_ITS_FAULT:
+            raise
+        except Exception:  # noqa: BLE001 - as above; if the number cannot be told either, the fault is in no entry
+            self._send(subscription, [replace(entry, event=None)], at)
+
+    def _known(
+        self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime
+    ) -> tuple[Notification, Person | None]:
+        """An entry without its event, if that may no longer be seen, or was not asked for; and the person of it.
+
+        The number of a notification is still told, so that its absence tells nothing either.
         """
-        delivery = f"{subscription.id}.{entry.number}"
         event = entry.event if subscription.content is not Content.EMPTY else None
         person = self._people.find_person(event.patient) if event and event.patient else None
         if event is not None and not self._may_know(subscription.interest.owner, client, event, person, at):
             event = None
-        if subscription.channel is Channel.REST_HOOK:
-            active = replace(subscription, status=SubscriptionStatus.ACTIVE)
-            shown = replace(entry, event=event)
-            body = self._render(active, NotificationKind.EVENT, (shown,), entry.number, at)
-        elif event is not None and person is not None:
-            body = self._feed().message(subscription, event, person, delivery, at)
-        else:
-            return
-        if event is not None:
-            self._trail.append([_disclosure(subscription, event, delivery, at)])
-        self._post(subscription, delivery, body, at)
+        return replace(entry, event=event), person
 
-    def _post(self, subscription: Subscription, delivery: str, body: bytes, at: datetime) -> None:
-        headers = {
-            **dict(subscription.headers),
-            "Content-Type": subscription.payload,
-            DELIVERY_HEADER: delivery,
-            SIGNATURE_HEADER: sign(subscription.secret, delivery, body, at),
-        }
-        self._webhooks.post(subscription.endpoint, headers, body)
+    def _in_full(
+        self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime
+    ) -> Notification:
+        known, person = self._known(subscription, client, entry, at)
+        if subscription.content is not Content.FULL_RESOURCE or known.event is None:
+            return known
+        return replace(known, resource=self._resources().body(subscription.interest.owner, known.event, person, at))
 
-    def _fail(self, subscription_id: str, failure: UndeliveredError, at: datetime) -> None:
+    def _send(self, subscription: Subscription, entries: Sequence[Notification], at: datetime) -> None:
+        entries = _limited(entries)
+        delivery = delivery_id(subscription, NotificationKind.EVENT, entries, at)
+        told = [_disclosure(subscription, each.event, delivery, at) for each in entries if each.event is not None]
+        if told:
+            self._trail.append(told)
+        active = replace(subscription, status=SubscriptionStatus.ACTIVE)
+        self._carrier(subscription).tell(active, NotificationKind.EVENT, entries, entries[-1].number, at)
+
+    def _carrier(self, subscription: Subscription) -> Carrier:
+        return self._carriers[subscription.channel]
+
+    # --- what follows from the answer -------------------------------------------------------------------------------
+
+    def _pause_after(self, subscription: Subscription, failure: UndeliveredError, at: datetime) -> timedelta | None:
+        """Count a failure: how long to wait before the next attempt, None if there is none."""
+        self._judge_origin(subscription, failure, at)
+        current = self._subscriptions.find(subscription.id)  # as it is since what was acknowledged before
+        if current is None:
+            return None
+        failures = self._subscriptions.count_failure(current, at)
+        if failure.is_final or failures >= MAX_DELIVERY_ATTEMPTS or _is_over(current, at):
+            self._give_up(current.id, failure, at)
+            return None
+        return timedelta(seconds=self._spread(0, longest_pause(failures).total_seconds()))
+
+    def _give_up(self, subscription_id: str, failure: UndeliveredError, at: datetime) -> None:
         current = self._subscriptions.find(subscription_id)
-        if current is not None:
+        if current is not None and current.status is SubscriptionStatus.ACTIVE:
             self._subscriptions.set_status(current, SubscriptionStatus.ERROR, at, error=_reported(failure))
+            self._incident("subscription-in-error")
+
+    def _put_off(self, order: Order, pause: timedelta) -> None:
+        self._deliveries.postpone(order.receipt, max(0, math.ceil(min(pause, _LONGEST_HOLD).total_seconds())))
+
+    # --- the breaker of the origin ----------------------------------------------------------------------------------
+
+    def _admitted(self, subscription: Subscription, at: datetime) -> Breaker | None:
+        """The breaker, if the endpoint may be tried; None if the subscription was given up.
+
+        Raises HeldBackError while it is open. To wait for it is no attempt, but nobody waits for longer than a day.
+        """
+        origin, breaker = _shared_origin(subscription), self._breaker(subscription)
+        if origin is None or breaker.is_closed:
+            return breaker
+        if not breaker.is_open(at) and self._breakers.take_probe(origin, breaker, at + PROBED_WITHIN):
+            return breaker
+        if _is_over(subscription, at):
+            self._give_up(subscription.id, UndeliveredError("unreachable"), at)
+            return None
+        if subscription.failing_since is None:
+            self._subscriptions.mark_failing(subscription, at)
+        until = breaker.until if breaker.is_open(at) and breaker.until else at
+        raise HeldBackError(until + timedelta(seconds=self._spread(0, PROBED_WITHIN.total_seconds())))
+
+    def _breaker(self, subscription: Subscription) -> Breaker:
+        origin = _shared_origin(subscription)
+        return self._breakers.find(origin) if origin is not None else Breaker()
+
+    def _closed(self, subscription: Subscription, breaker: Breaker) -> Breaker:
+        origin = _shared_origin(subscription)
+        if origin is not None and breaker.failures:
+            self._breakers.close(origin)
+        return Breaker()
+
+    def _judge_origin(self, subscription: Subscription, failure: UndeliveredError, at: datetime) -> None:
+        origin, breaker = _shared_origin(subscription), self._breaker(subscription)
+        if origin is not None and failure.is_answer:
+            self._closed(subscription, breaker)
+        elif origin is not None:
+            self._breakers.count_failure(origin, breaker.open_until(at), at)
+
+
+def _most(subscription: Subscription) -> int:
+    """Entries of one notification, at most."""
+    if subscription.channel in (Channel.MESSAGE, Channel.ORDER):
+        return 1  # a message carries one Patient, an order one event
+    if subscription.channel in (Channel.EMAIL, Channel.SMS):
+        return _LETTER
+    most = subscription.pace.max_count
+    return _GATHERED if subscription.pace.digest_at is not None and most == 1 else most
+
+
+def _waits_for_another(subscription: Subscription, order: Order) -> bool:
+    """Whether the ordinary order will tell what is urgent: the handshake is to come, or it tries again and again."""
+    if subscription.status is SubscriptionStatus.REQUESTED:
+        return True
+    return order.attempt == 1 and subscription.failures > 0
+
+
+def _is_over(subscription: Subscription, at: datetime) -> bool:
+    return subscription.failing_since is not None and at - subscription.failing_since >= GIVEN_UP_AFTER
+
+
+def _limited(entries: Sequence[Notification]) -> list[Notification]:
+    """The entries, with as many of their resources as there is room for."""
+    room, limited = MAX_RESOURCE_BYTES, []
+    for entry in entries:
+        size = len(entry.resource or b"")
+        limited.append(entry if size <= room else replace(entry, resource=None))
+        room -= size if size <= room else 0
+    return limited
 
 
 def _reported(failure: UndeliveredError) -> str:
@@ -176,7 +412,11 @@ def _disclosure(subscription: Subscription, event: Event, delivery: str, at: dat
     )
 
 
+def _shared_origin(subscription: Subscription) -> str | None:
+    return _origin(subscription.endpoint) if subscription.channel in _ORIGINS else None
+
+
 def _origin(endpoint: str) -> str:
-    """Where a notification goes, without what a path or query may tell."""
+    """Where a notification goes, without what a path, a query or the name of a mailbox may tell."""
     target = urlsplit(endpoint)
-    return f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
+    return f"{target.scheme}://{target.netloc.rpartition('@')[2]}" if target.netloc else target.scheme

@@ -3,18 +3,23 @@
 May run any number of times for one event, at the same time too: the log has each event once. The order of
 delivery comes after the log entry; when it is lost, the event comes again from the queue and the order is
 repeated.
+
+What narrows comes before what is read: most subscriptions to a topic are left out by the event, and by what the owner
+is to the person, without a read of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
-from passerelle.notifications.audience import concerns, topics_of
-from passerelle.notifications.model import Interest
-from passerelle.notifications.ports import NotificationPorts, PatientFeed
+from passerelle.notifications.audience import Standing, concerns, is_of_house, is_told, meets, standings_of
+from passerelle.notifications.model import Interest, Turn
+from passerelle.notifications.ports import Feed, NotificationPorts, Turns
+from passerelle.notifications.topics import FEED, is_urgent, topics_of
 from passerelle.patients.model import Person
 
 
@@ -23,47 +28,98 @@ class Dispatcher:
 
     Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
     for any of them; whether the subscriber may still know is asked again at delivery.
-    `feed` is called when a Patient has to be read: few events need it.
+    `feeds`, by topic, are called when a resource has to be read for a search, and what became of a resource is read
+    when a subscription asks for it: few events need either.
     """
 
-    def __init__(self, ports: NotificationPorts, *, feed: Callable[[], PatientFeed]) -> None:
+    def __init__(self, ports: NotificationPorts, *, feeds: Mapping[str, Callable[[], Feed]], turns: Turns) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
         self._client_of = ports.client_of
         self._people = ports.people
+        self._record = ports.record
         self._may_know = ports.may_know
-        self._feed = feed
+        self._feeds = feeds
+        self._turns = turns
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
+        self._turned: dict[str, Turn] = {}
 
     def dispatch(self, event: Event, at: datetime) -> None:
         """Number the event for each subscription and order its delivery.
 
         A failure for one subscription does not keep the event from the others; it is raised at the end.
         """
-        person, interests = self._concerned(event)
-        members = person.members if person else ()
         failure: PasserelleError | None = None
-        for interest in interests:
-            if not concerns(interest, event, members, at):
-                continue
+        person, asked = self._asked(event, at)
+        for interest in asked:
             try:
-                client = self._client_of(interest.owner)
-                if not self._may_know(interest.owner, client, event, person, at):
-                    continue
-                if not self._meets(interest, event, person):
+                if not self._is_told(interest, event, person, at):
                     continue
                 number = self._log.append(interest.subscription, event)
                 if number is not None:
-                    self._deliveries.order(interest.subscription, number)
+                    self._ordered(interest, event, number)
             except PasserelleError as error:
                 failure = error
         if failure is not None:
             raise failure
 
-    def _meets(self, interest: Interest, event: Event, person: Person | None) -> bool:
-        query = interest.filter.query
-        return query is None or (person is not None and self._feed().meets(query, event, interest.owner, person))
+    def told(self, event: Event, at: datetime) -> Iterator[Interest]:
+        """Those for whom the event is numbered."""
+        person, asked = self._asked(event, at)
+        return (interest for interest in asked if self._is_told(interest, event, person, at))
+
+    def _asked(self, event: Event, at: datetime) -> tuple[Person | None, list[Interest]]:
+        person, interests = self._concerned(event)
+        members = person.members if person else ()
+        return person, [interest for interest in interests if concerns(interest, event, members, at)]
+
+    def _is_told(self, interest: Interest, event: Event, person: Person | None, at: datetime) -> bool:
+        return (
+            self._is_for(interest, event, person, at)
+            and self._may_know(interest.owner, self._client_of(interest.owner), event, person, at)
+            and self._is_found(interest, event, person)
+        )
+
+    def _ordered(self, interest: Interest, event: Event, number: int) -> None:
+        """Order what was appended, unless it was delivered already; how far is read after it was appended."""
+        progress = self._subscriptions.progress(interest.subscription)
+        if progress is None or number <= progress.delivered:
+            return
+        self._deliveries.order(interest.subscription, progress.delivered)
+        if progress.is_paced and is_urgent(event, interest.topic):
+            self._deliveries.order(interest.subscription, progress.delivered, urgent=True)
+
+    def _is_for(self, interest: Interest, event: Event, person: Person | None, at: datetime) -> bool:
+        """Whether the subscription asked for this change, and its owner is one of those whom the topic is for."""
+        turn = partial(self._turn, event)
+        if interest.topic != FEED and not self._is_in_audience(interest, event, person, at, turn):
+            return False
+        return meets(interest, event, turn)
+
+    def _is_in_audience(
+        self, interest: Interest, event: Event, person: Person | None, at: datetime, turn: Callable[[], Turn]
+    ) -> bool:
+        """What is about nobody is for everybody."""
+        if person is None:
+            return not interest.filter.care_circle
+        _, facts = self._record.admission(interest.owner, person, at)
+        standings = standings_of(interest.owner, event, facts)
+        if interest.filter.care_circle and Standing.CARE_CIRCLE not in standings:
+            return False
+        if is_told(interest, event, standings):
+            return True
+        return is_told(interest, event, {Standing.OWN_HOUSE}) and is_of_house(interest.owner, turn())
+
+    def _is_found(self, interest: Interest, event: Event, person: Person | None) -> bool:
+        if interest.filter.query is None:
+            return True
+        return person is not None and self._feeds[interest.topic]().meets(interest, event, person)
+
+    def _turn(self, event: Event) -> Turn:
+        if event.id not in self._turned:
+            self._turned[event.id] = self._turns.of(event)
+        return self._turned[event.id]
 
     def _concerned(self, event: Event) -> tuple[Person | None, Sequence[Interest]]:
         """The person of the event, and all that was asked for about it on its topics."""

@@ -10,13 +10,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from typing import Final
 
 from passerelle.access import Caller
 from passerelle.events import Event
 from passerelle.journal import Change
 
-MAX_DELIVERY_ATTEMPTS = 6
-"""Receives of one order before it is a dead letter: `maxReceiveCount` of the queue `deliveries`."""
+MAX_DELIVERY_ATTEMPTS: Final = 14
+"""Attempts in a row that an endpoint does not acknowledge before its subscription is in `error`."""
+
+GIVEN_UP_AFTER: Final = timedelta(days=1)
+"""How long an endpoint may fail, however seldom it is tried: others at the same origin take turns with it."""
+
+MAX_RECEIVES: Final = 150
+"""`maxReceiveCount` of the queue `deliveries`: an order is also received each time that it was put off."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=5), timedelta(hours=1)
+
+
+def longest_pause(failures: int) -> timedelta:
+    """The bound of the random pause after failure 1, 2, 3 ...: 5, 10, 20 ... seconds, an hour at most."""
+    return min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << min(failures - 1, 16)))
+
 
 LOG_KEPT = timedelta(days=30)
 """How long the log can be asked for, and how long an event that comes again is recognised."""
@@ -36,10 +51,20 @@ class Channel(StrEnum):
 
     REST_HOOK = "rest-hook"  # which resource changed (Subscriptions R5 Backport)
     MESSAGE = "message"  # the changed Patients themselves, as a feed of PMIR (ITI-93)
+    ORDER = "order"  # events declared about a person, as orders to notify (Notification d'evenements)
     EMAIL = "email"  # that there is something to look at, and nothing else
     SMS = "sms"  # the same
     QUEUE = "sqs-queue"  # what a rest-hook is told, to a queue of a partner's AWS account
     MAILBOX = "mssante"  # a mailbox of the MSSante trust space: with the document attached
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether what is sent carries a signature, and the subscriber holds the secret of it."""
+        return self in (Channel.REST_HOOK, Channel.MESSAGE, Channel.ORDER, Channel.QUEUE)
+
+
+CONFIRMED: Final = frozenset({Channel.EMAIL, Channel.SMS, Channel.MAILBOX})
+"""Whose handshake is a letter with a code: such a subscription is active once its owner gives the code back."""
 
 
 class Content(StrEnum):
@@ -70,9 +95,10 @@ class Filter:
     """What narrows a topic; None does not.
 
     `patient` is the patient key of one of the person's source records, `reference` the changed resource itself,
-    `author` the client id of the system that made the change, `query` a search that the changed Patient meets, in the
-    form that it has in a URL. `care_circle`: only people in whose care circle the owner is. `happenings`: only these
-    turns of what changed (`admission`, `discharge` ...; the codes of `data/topics.json`).
+    `query` a search that the changed Patient meets, in the form that it has in a URL. `type` and `author` are lists
+    with commas: `author` of client ids of systems that made the change, and of references to whom the resource names as
+    its authors. `care_circle`: only people in whose care circle the owner is. `happenings`: only these turns of what
+    changed (`admission`, `discharge` ...; the codes of `data/topics.json`).
     """
 
     patient: str | None = None
@@ -82,6 +108,19 @@ class Filter:
     query: str | None = None
     care_circle: bool = False
     happenings: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one version made of a resource, against the version before; nothing for a resource that is not there.
+
+    `authors` are the references that it names as its authors, `houses` the organisations (IDNST) whose record it is,
+    and the identifier domains that a Patient was registered in.
+    """
+
+    happenings: frozenset[str] = frozenset()
+    authors: frozenset[str] = frozenset()
+    houses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +142,8 @@ class Interest:
 class SubscriptionDraft:
     """A Subscription as asked for; `criteria` holds the pairs of the filter, `_type` among them.
 
-    `topic` is a canonical URL; `payload` the media type of what is sent.
+    `topic` is a canonical URL; `payload` the media type of what is sent; `subjects` are the identifiers of whom
+    declared events are about.
     """
 
     topic: str
@@ -117,6 +157,7 @@ class SubscriptionDraft:
     channel: Channel = Channel.REST_HOOK
     payload: str = "application/fhir+json"
     pace: Pace = Pace()
+    subjects: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +245,22 @@ class SubscriptionDeletion(Change):
 
 
 class UndeliveredError(Exception):
-    """The endpoint did not acknowledge; `reason` is one of a few fixed words, fit for the log."""
+    """The endpoint did not acknowledge; `reason` is one of a few fixed words, fit for the log.
 
-    def __init__(self, reason: str) -> None:
+    `is_final`: it said that it never will (there is no such mailbox), so that no other attempt is worth it.
+    `is_answer`: whoever is there answered, and refused: the origin is not down.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False, is_answer: bool = False) -> None:
         self.reason = reason
+        self.is_final = is_final
+        self.is_answer = is_answer
         super().__init__(reason)
+
+
+class HeldBackError(Exception):
+    """The subscriber is not to be told now. No failure: it is told at `until`."""
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__("held back")

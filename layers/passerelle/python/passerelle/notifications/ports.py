@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from passerelle.access import Caller
+from passerelle.access import Caller, Request
 from passerelle.authorization.model import Client, Party, parties_of
 from passerelle.authorization.ports import Known
+from passerelle.consents.decision import Admission, Standing
 from passerelle.events import Event, EventName
 from passerelle.notifications.audience import may_learn
+from passerelle.notifications.breaker import Breaker
 from passerelle.notifications.model import (
     Interest,
     Notification,
     NotificationKind,
     Subscription,
     SubscriptionStatus,
+    Turn,
 )
-from passerelle.patients.model import Person
+from passerelle.patients.model import Identifier, Person
 
 
 class EventBus(Protocol):
@@ -30,16 +33,37 @@ class EventBus(Protocol):
 class Subscriptions(Protocol):
     def find(self, id: str) -> Subscription | None: ...
 
+    def owned_by(self, owner: Caller) -> Sequence[Subscription]:
+        """Those of a client that acts for the same organisation and person, whoever sits at it."""
+
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         """Interests in these topics that name one of these patient keys, or no patient."""
+
+    def is_awaited(self, topic: str, patients: Sequence[str]) -> bool:
+        """Whether a subscription to this topic names one of these patient keys."""
 
     def set_status(
         self, subscription: Subscription, status: SubscriptionStatus, at: datetime, *, error: str = ""
     ) -> None:
-        """Raises Stale when the subscription was changed or deleted since it was read; `error` says why."""
+        """Raises Stale when the subscription was changed or deleted since it was read; `error` says why.
 
-    def acknowledge(self, subscription: Subscription, number: int) -> None:
+        One that comes to be `active` has no failures, and was told at this time.
+        """
+
+    def progress(self, id: str) -> Progress | None:
+        """How far it was told; None where nothing is told before it starts again: in `error`, `off`, or deleted."""
+
+    def acknowledge(self, subscription: Subscription, number: int, at: datetime) -> None:
         """Everything up to this number is delivered. No effect on a deleted subscription."""
+
+    def answered(self, subscription: Subscription, at: datetime) -> None:
+        """The endpoint acknowledged something that has no number: it does not fail any more."""
+
+    def count_failure(self, subscription: Subscription, at: datetime) -> int:
+        """One more attempt that the endpoint did not acknowledge; how many in a row there are. 0 if it is deleted."""
+
+    def mark_failing(self, subscription: Subscription, at: datetime) -> None:
+        """It cannot be told from this time on, though nobody tried."""
 
 
 class NotificationLog(Protocol):
@@ -50,23 +74,63 @@ class NotificationLog(Protocol):
         same time. None when the subscription is deleted; Busy when too many others append at once.
         """
 
+    def number_of(self, subscription: str, event: Event) -> int | None:
+        """The number that the event has; None if it has none."""
+
     def last_number(self, subscription: str) -> int: ...
+
+    def last_numbers(self, subscriptions: Sequence[str]) -> Mapping[str, int]:
+        """The same of several, 0 of those that are deleted."""
 
     def between(self, subscription: str, first: int, last: int, *, limit: int | None = None) -> list[Notification]:
         """Entries with first <= number <= last, in order."""
 
+    def beyond(self, subscription: str, number: int, *, limit: int | None = None) -> list[Notification]:
+        """Entries with a higher number, in order, as they are now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`delivered` is the last number acknowledged; `is_paced`: what is not urgent may have to wait."""
+
+    delivered: int
+    is_paced: bool
+
 
 class Deliveries(Protocol):
-    """The queue between dispatch and delivery: in order for one subscription, independent between two."""
+    """The queue between dispatch and delivery: an order only says which subscription to look at."""
 
-    def order(self, subscription: str, number: int, *, restart: int | None = None) -> None:
-        """Ask for the delivery of the log up to this number; 0 asks for the handshake.
+    def order(self, subscription: str, delivered: int, *, urgent: bool = False) -> None:
+        """Ask that somebody looks at the log beyond the last number delivered.
 
-        The same order is taken once in five minutes; `restart`, the version that was started again, makes it another.
+        To be called only with a number that was read after the entry was appended, and is lower than the entry's. The
+        same order is taken once in five minutes: whoever serves it has not looked at the log for the last time.
+        `urgent` is served even while another order of the subscription waits for its time.
         """
 
+    def start(self, subscription: str, version: int) -> None:
+        """Ask for the handshake, and for what the log holds; once for each version of the subscription."""
+
+    def beat(self, subscription: str) -> None:
+        """Ask for a heartbeat, if it is due."""
+
     def postpone(self, receipt: str, seconds: int) -> None:
-        """Give an order that failed back to the queue, not to be received again before that time."""
+        """Give an order back to the queue, not to be received again before that time, twelve hours at most."""
+
+
+class Breakers(Protocol):
+    """Circuit breakers, one for each origin (scheme, host and port)."""
+
+    def find(self, origin: str) -> Breaker: ...
+
+    def count_failure(self, origin: str, open_until: datetime | None, at: datetime) -> None:
+        """One more failure in a row; with `open_until`, nobody tries before then."""
+
+    def take_probe(self, origin: str, breaker: Breaker, until: datetime) -> bool:
+        """Whether the caller is the one that tries; the others wait `until` then. `breaker` is as it was read."""
+
+    def close(self, origin: str) -> None:
+        """Everybody may try."""
 
 
 class Webhooks(Protocol):
@@ -88,8 +152,23 @@ class People(Protocol):
 class Record(Protocol):
     """The record that events are about."""
 
+    def owner_among(
+        self, request: Request, identifiers: Sequence[Identifier], *, expression: str
+    ) -> tuple[str, Person]:
+        """Whose these identifiers are, as a patient key; raises Unprocessable for nobody."""
+
     def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
         """Whether a resource of the person's record, as it is now, does not exist for this caller at this time."""
+
+    def admission(self, caller: Caller, person: Person, at: datetime) -> tuple[Admission, Standing]:
+        """What is decided about a caller and a person, and from what."""
+
+
+class Turns(Protocol):
+    """What became of resources; implemented by the FHIR boundary."""
+
+    def of(self, event: Event) -> Turn:
+        """What the version of the event made of its resource, whichever is current now."""
 
 
 class Resources(Protocol):
@@ -112,23 +191,28 @@ class Carrier(Protocol):
     ) -> None:
         """Tell these entries, as the subscriber may know them; return when they were taken.
 
-        May be called again with the same arguments: what is sent has the same delivery id then. Raises UndeliveredError.
+        May be called again with the same arguments: what is sent has the same delivery id then. Raises
+        UndeliveredError.
         """
 
 
-class PatientFeed(Protocol):
-    """The Patients of a feed as its subscriber may see them now; implemented by the FHIR boundary."""
+class Feed(Protocol):
+    """What a subscriber is told of in messages: Patients, declared events; implemented by the FHIR boundary."""
 
-    def meets(self, query: str, event: Event, owner: Caller, person: Person) -> bool:
-        """Whether the changed Patient meets the search, or did before it was removed."""
+    def meets(self, interest: Interest, event: Event, person: Person) -> bool:
+        """Whether the changed resource meets the `query`, or did before it was removed."""
 
     def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
-        """The message that says what became of the Patient (ITI-93), in the subscription's `payload`."""
+        """The message that says what became of it (ITI-93; an order to notify), in the subscription's `payload`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationPorts:
-    """What subscribing, dispatch and delivery all need."""
+    """What subscribing, dispatch and delivery all need.
+
+    `shows_access`: whether an access (the id of its AuditEvent) is one by somebody else, in the history that a caller
+    would read.
+    """
 
     subscriptions: Subscriptions
     log: NotificationLog
@@ -136,6 +220,7 @@ class NotificationPorts:
     clients: Clients
     people: People
     record: Record
+    shows_access: Callable[[Caller, str, datetime], bool]
 
     def client_of(self, owner: Caller) -> Client | None:
         """The client of a subscriber as it is today; None where it acts for somebody who is barred."""
@@ -148,6 +233,8 @@ class NotificationPorts:
             return False
         if event.name is EventName.ERASED:
             return True  # whoever has a copy has to know, and learns no more than that
+        if event.name is EventName.RECORD_ACCESSED:
+            return self.shows_access(owner, event.reference.removeprefix("AuditEvent/"), at)
         return person is None or not self.record.is_hidden(owner, person, event.reference, at)
 
 

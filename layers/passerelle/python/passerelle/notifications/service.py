@@ -1,4 +1,4 @@
-"""What a subscriber does: subscribe, look at the subscription, change it, end it, and catch up from its log.
+"""What a subscriber does: subscribe, look at subscriptions, change one, end it, and catch up from its log.
 
 A change is of the status, the endpoint and what is sent with each notification; what is subscribed to stays (contract
 93-6, SUB-9):
@@ -11,9 +11,11 @@ A change is of the status, the endpoint and what is sent with each notification;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from passerelle.access import Caller, Request, Touched
 from passerelle.audit.commands import account_of, once
@@ -21,15 +23,8 @@ from passerelle.audit.model import audit_of
 from passerelle.errors import Forbidden, Gone, Invalid, NotFound, Stale, Unprocessable
 from passerelle.identifiers import new_ulid
 from passerelle.journal import Journal
-from passerelle.notifications.audience import (
-    FEED,
-    OWN_ROLES,
-    feed_filter_of,
-    filter_of,
-    may_subscribe,
-    topic_named,
-)
-from passerelle.notifications.endpoint import parse_endpoint
+from passerelle.notifications.audience import OWN_ROLES, feed_filter_of, filter_of, may_subscribe
+from passerelle.notifications.endpoint import check_endpoint
 from passerelle.notifications.model import (
     Channel,
     Content,
@@ -43,25 +38,50 @@ from passerelle.notifications.model import (
     SubscriptionRevision,
     SubscriptionStatus,
 )
-from passerelle.notifications.ports import NotificationPorts
+from passerelle.notifications.offer import Offer
+from passerelle.notifications.ports import NotificationPorts, Resources
 from passerelle.notifications.signature import new_secret
+from passerelle.notifications.topics import DECLARED, FEED, topic_named
 
-MAX_EVENTS = 100
+MAX_EVENTS: Final = 100
 """Log entries in one answer; the next are asked for from there."""
+
+MAX_RESOURCES: Final = 20
+"""The same where each comes with its resource."""
+
+MAX_RESOURCE_BYTES: Final = 3 * 1024 * 1024
+"""Of the resources in one answer (AWS Lambda quotas: 6 MB, in JSON within JSON); one is told whatever its size."""
+
+MAX_CHOSEN: Final = 100
+"""Subscriptions that one `$status` may name."""
+
+SECRETS_OVERLAP: Final = timedelta(hours=24)
+"""How long the former secret signs beside the new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaughtUp:
-    """Part of a log, what it discloses, and the number of events since the start."""
+    """Part of a log, what it discloses, and the number of events since the start; `content` is what was asked for."""
 
     subscription: Subscription
     notifications: tuple[Notification, ...]
     total: int
     touched: Touched
+    content: Content | None = None
 
 
 class SubscriptionService:
-    def __init__(self, ports: NotificationPorts, *, journal: Journal, allow_loopback: bool) -> None:
+    """`resources` is called when a resource has to be read: few ask for their content."""
+
+    def __init__(
+        self,
+        ports: NotificationPorts,
+        *,
+        journal: Journal,
+        resources: Callable[[], Resources],
+        allow_loopback: bool,
+        offer: Offer,
+    ) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
@@ -70,7 +90,9 @@ class SubscriptionService:
         self._record = ports.record
         self._may_know = ports.may_know
         self._journal = journal
+        self._resources = resources
         self._allow_loopback = allow_loopback
+        self._offer = offer
 
     def subscribe(self, request: Request, draft: SubscriptionDraft) -> Subscription:
         """Create the subscription in status `requested` and order its handshake.
@@ -85,15 +107,15 @@ class SubscriptionService:
         )
         # After the commit: should this fail, the caller repeats the request, and any event of the topic
         # orders too.
-        self._deliveries.order(subscription.id, 0)
+        self._deliveries.start(subscription.id, subscription.version)
         return subscription
 
     def _subscribe(self, request: Request, draft: SubscriptionDraft) -> Subscription:
         if not may_subscribe(request.caller):
             raise Forbidden("this role may not subscribe")
-        topic, filter_ = _asked(draft)
+        topic, filter_ = self._asked(request, draft)
         self._check_own(request, topic, filter_)
-        self._check_endpoint(draft.endpoint)
+        self._check_channel(request, draft)
         if draft.status != SubscriptionStatus.REQUESTED:
             raise _no_such_status("a subscription starts in status requested")
         id_ = new_ulid(request.at)
@@ -148,7 +170,7 @@ class SubscriptionService:
     def get(self, request: Request, id_: str) -> Subscription:
         """The caller's own subscription; anybody else's is NotFound: another user's of the same client, too."""
         subscription = self._subscriptions.find(id_)
-        if subscription is None or not _is_by(request.caller, subscription.interest.owner):
+        if subscription is None or not is_by(request.caller, subscription.interest.owner):
             raise NotFound()
         return subscription
 
@@ -167,7 +189,7 @@ class SubscriptionService:
             lambda kept: self.get(request, kept["id"]),
         )
         if subscription.status is SubscriptionStatus.REQUESTED:
-            self._deliveries.order(id_, self._log.last_number(id_), restart=subscription.version)
+            self._deliveries.start(id_, subscription.version)
         return subscription
 
     def _revise(self, request: Request, id_: str, draft: SubscriptionDraft, if_match: int | None) -> Subscription:
@@ -181,7 +203,7 @@ class SubscriptionService:
 
     def _revised(self, request: Request, before: Subscription, draft: SubscriptionDraft) -> Subscription:
         interest = before.interest
-        if (*_asked(draft), draft.channel, draft.content) != (
+        if (*self._asked(request, draft), draft.channel, draft.content) != (
             interest.topic,
             interest.filter,
             before.channel,
@@ -190,7 +212,7 @@ class SubscriptionService:
             raise Unprocessable(
                 "what is subscribed to does not change: subscribe anew", code="not-supported", expression="Subscription"
             )
-        self._check_endpoint(draft.endpoint)
+        self._check_channel(request, draft)
         if draft.status not in (before.status, SubscriptionStatus.OFF, SubscriptionStatus.REQUESTED):
             raise _no_such_status("a subscriber sets the status off or requested; the exchange sets the others")
         status = SubscriptionStatus(draft.status)
@@ -209,19 +231,61 @@ class SubscriptionService:
         )
         if after == before and status is not SubscriptionStatus.REQUESTED:
             return before
+        if status is SubscriptionStatus.REQUESTED:
+            after = replace(after, failures=0, failing_since=None)
         if before.status is SubscriptionStatus.OFF and status is SubscriptionStatus.REQUESTED:
             after = replace(after, interest=replace(after.interest, since=request.at))
         return replace(after, version=before.version + 1, at=request.at)
 
-    def _check_endpoint(self, url: str) -> None:
+    def _asked(self, request: Request, draft: SubscriptionDraft) -> tuple[str, Filter]:
+        """Topic and filter; raises Unprocessable for those that are not offered, and for somebody who is not known."""
+        if draft.channel is Channel.MESSAGE:
+            return FEED, feed_filter_of(draft.criteria)
+        if draft.subjects:
+            patient, _ = self._record.owner_among(request, draft.subjects, expression="Subscription.contained")
+            return DECLARED, Filter(patient=patient, query=urlencode(draft.criteria))
+        topic = topic_named(draft.topic)
+        return topic, filter_of(topic, draft.criteria)
+
+    def _check_channel(self, request: Request, draft: SubscriptionDraft) -> None:
+        self._offer.check(request.caller, draft.channel, draft.endpoint)
         try:
-            parse_endpoint(url, allow_loopback=self._allow_loopback)
-        except ValueError:
-            raise Unprocessable(
-                "the endpoint must be a public https URL without credentials",
-                code="not-supported",
-                expression="Subscription.channel.endpoint",
-            ) from None
+            check_endpoint(draft.channel, draft.endpoint, allow_loopback=self._allow_loopback)
+        except ValueError as fault:
+            raise Unprocessable(str(fault), code="not-supported", expression="Subscription.channel.endpoint") from None
+
+    def rotate_secret(self, request: Request, id_: str) -> Subscription:
+        """Give the caller's own subscription a new secret; the one that it had signs for another day, beside it.
+
+        Run again under the same Idempotency-Key it gives the secret that the subscription has now: the kept answer does
+        not hold it. Raises Unprocessable where nothing is signed.
+        """
+        return once(
+            self._journal,
+            request,
+            lambda: self._rotate_secret(request, id_),
+            lambda kept: self.get(request, kept["id"]),
+        )
+
+    def _rotate_secret(self, request: Request, id_: str) -> Subscription:
+        before = self.get(request, id_)
+        if not before.channel.is_signed:
+            raise Unprocessable("what the channel sends is not signed", code="not-supported")
+        after = replace(
+            before,
+            secret=new_secret(),
+            former_secret=before.secret,
+            former_until=request.at + SECRETS_OVERLAP,
+            version=before.version + 1,
+            at=request.at,
+        )
+        self._journal.commit(
+            [
+                SubscriptionRevision(before=before, after=after),
+                *account_of(request, _touched(before), {"id": id_}),
+            ]
+        )
+        return after
 
     def unsubscribe(self, request: Request, id_: str) -> None:
         """End the caller's own subscription; a notification under way may still arrive."""
@@ -233,30 +297,50 @@ class SubscriptionService:
             ]
         )
 
+    def owned(self, request: Request) -> list[Subscription]:
+        """The caller's own subscriptions, the oldest first."""
+        found = self._subscriptions.owned_by(request.caller)
+        return sorted((each for each in found if is_by(request.caller, each.interest.owner)), key=lambda each: each.id)
+
     def status(self, request: Request, id_: str) -> CaughtUp:
-        subscription = self.get(request, id_)
-        return CaughtUp(
-            subscription=subscription,
-            notifications=(),
-            total=self._log.last_number(id_),
-            touched=_touched(subscription),
+        (found,) = self._statuses([self.get(request, id_)])
+        return found
+
+    def statuses(
+        self, request: Request, ids: Sequence[str], statuses: Collection[SubscriptionStatus]
+    ) -> list[CaughtUp]:
+        """Of the caller's own subscriptions those named, or all; of these the ones in one of the statuses, if any."""
+        if len(ids) > MAX_CHOSEN:
+            raise Invalid(f"at most {MAX_CHOSEN} subscriptions may be named", code="too-costly")
+        return self._statuses(
+            [
+                each
+                for each in self.owned(request)
+                if (not ids or each.id in ids) and (not statuses or each.status in statuses)
+            ]
         )
 
-    def events(self, request: Request, id_: str, since: int, until: int | None, content: Content | None) -> CaughtUp:
-        """The log from number `since` to `until`, both included, at most 100 entries.
+    def _statuses(self, subscriptions: Sequence[Subscription]) -> list[CaughtUp]:
+        last = self._log.last_numbers([each.id for each in subscriptions])
+        return [
+            CaughtUp(subscription=each, notifications=(), total=last[each.id], touched=_touched(each))
+            for each in subscriptions
+        ]
 
-        An event that the caller may not see now is there by its number only, as everything is in an `empty`
-        answer.
+    def events(self, request: Request, id_: str, since: int, until: int | None, content: Content | None) -> CaughtUp:
+        """The log from number `since` to `until`, both included, as far as one answer goes.
+
+        An event that the caller may not see now is there by its number only, as everything is in an `empty` answer.
+        More content than the subscription asked for may be had, too: it is read with the rights of this request.
         """
         subscription = self.get(request, id_)
         if since < 1 or (until is not None and until < since):
             raise Invalid("the range of event numbers is not valid", code="value")
+        content = content or subscription.content
         total = self._log.last_number(id_)
-        entries = self._log.between(id_, since, min(until or total, total), limit=MAX_EVENTS)
-        if (content or subscription.content) is Content.EMPTY:
-            shown = [replace(entry, event=None) for entry in entries]
-        else:
-            shown = [self._visible(request, entry) for entry in entries]
+        limit = MAX_RESOURCES if content is Content.FULL_RESOURCE else MAX_EVENTS
+        entries = self._log.between(id_, since, min(until or total, total), limit=limit)
+        shown = self._shown(request, entries, content)
         events = [entry.event for entry in shown if entry.event is not None]
         return CaughtUp(
             subscription=subscription,
@@ -266,32 +350,42 @@ class SubscriptionService:
                 [event.patient for event in events if event.patient],
                 [subscription.reference, *(event.reference for event in events)],
             ),
+            content=content,
         )
 
-    def _visible(self, request: Request, entry: Notification) -> Notification:
-        event = entry.event
+    def _shown(self, request: Request, entries: Sequence[Notification], content: Content) -> list[Notification]:
+        """Entries as the caller may see them; of full resources, as many as an answer holds."""
+        if content is Content.EMPTY:
+            return [replace(entry, event=None) for entry in entries]
+        shown: list[Notification] = []
+        room = MAX_RESOURCE_BYTES
+        for entry in entries:
+            seen = self._visible(request, entry, is_full=content is Content.FULL_RESOURCE)
+            room -= len(seen.resource or b"")
+            if room < 0 and shown:
+                break
+            shown.append(seen)
+        return shown
+
+    def _visible(self, request: Request, entry: Notification, *, is_full: bool) -> Notification:
+        event, caller = entry.event, request.caller
         if event is None:
             return entry
-        client = self._client_of(request.caller)
+        client = self._client_of(caller)
         person = self._people.find_person(event.patient) if event.patient else None
-        return (
-            entry if self._may_know(request.caller, client, event, person, request.at) else replace(entry, event=None)
-        )
+        if not self._may_know(caller, client, event, person, request.at):
+            return replace(entry, event=None)
+        if not is_full:
+            return entry
+        return replace(entry, resource=self._resources().body(caller, event, person, request.at))
 
 
-def _is_by(caller: Caller, owner: Caller) -> bool:
+def is_by(caller: Caller, owner: Caller) -> bool:
     """Whether somebody is the owner. What a system subscribed to by itself is everybody's who sits at it."""
     same = (caller.client_id, caller.organisation, caller.patient, caller.person) == (
         *(owner.client_id, owner.organisation, owner.patient, owner.person),
     )
     return same and owner.professional in (None, caller.professional)
-
-
-def _asked(draft: SubscriptionDraft) -> tuple[str, Filter]:
-    """Topic and filter; raises Unprocessable for those that are not offered."""
-    if draft.channel is Channel.MESSAGE:
-        return FEED, feed_filter_of(draft.criteria)
-    return topic_named(draft.topic), filter_of(draft.criteria)
 
 
 def _no_such_status(diagnostics: str) -> Unprocessable:

@@ -25,7 +25,7 @@ from passerelle.consents.model import RecordStatus
 from passerelle.consents.visibility import Restriction, View
 from passerelle.directory.model import CARE_ROLES
 from passerelle.errors import Gone, Unprocessable
-from passerelle.patients.model import Person
+from passerelle.patients.model import Identifier, Person
 from passerelle.patients.reading import is_for_another
 from passerelle.records.concealment import HIDEABLE, Hidden, Mending
 from passerelle.records.model import ResourceKey, StoredVersion, Subject
@@ -296,7 +296,9 @@ class Gate:
         if not hidden or hidden.hides(key):
             return bool(hidden)
         latest = self._store.find_latest(key)
-        return latest is None or hidden.version(latest) is None
+        if latest is None:
+            return key.type != "Task"  # a prescription is kept elsewhere, and none of what the record hides
+        return hidden.version(latest) is None
 
     def hides(self, caller: Caller, patient: str, at: datetime) -> Callable[[str], bool]:
         """Which references, versions included, lead to what is hidden from who looks at this record, closed or not."""
@@ -351,6 +353,18 @@ class Gate:
             # Who the person is stays known to care, and that the record is closed with it (contract DMP-1, DMP-7).
             raise Unprocessable("the record of this person is not open", expression=expression)
         return key, person
+
+    def owner_among(
+        self, request: Request, identifiers: Sequence[Identifier], *, expression: str
+    ) -> tuple[str, Person]:
+        """The same by several identifiers of one person, one at least: the first that is known here counts."""
+        *others, last = identifiers
+        for identifier in others:
+            try:
+                return self.owner_for(request, Subject(identifier=identifier), expression=expression)
+            except Unprocessable:
+                continue
+        return self.owner_for(request, Subject(identifier=last), expression=expression)
 
 
 def _is_by(organisation: str, found: Any) -> bool:

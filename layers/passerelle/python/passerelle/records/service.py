@@ -42,6 +42,8 @@ from passerelle.records.searching import RecordSearch
 _RACES = 32  # attempts of a command that others overtake: some seconds
 _UNKNOWN = "the resource speaks of a document that is not known"
 Revise = Callable[[StoredVersion], Draft | None]  # None: nothing is to change
+Following = Callable[[Request, Sequence[RecordVersion]], Sequence[Change]]
+"""What is committed beside versions because of what they are: for a capability that looks at them later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,9 @@ class RecordService:
         effects: Effects,
         in_parallel: Callable[..., tuple[Any, ...]],
         pause: Callable[[int], None],
+        following: Following = lambda _, __: (),
     ) -> None:
+        self._following = following
         self._store = store
         self._gate = gate
         self._search = search
@@ -314,8 +318,13 @@ class RecordService:
         self.check_mentioned(request, plan)
         touched = Touched.of([written.patient] if written.patient else [], [written.reference])
         versions = [plan.version] if plan.version else []
-        self._journal.commit([*changes, *announced(request, versions), *account_of(request, touched, _kept(written))])
+        account = account_of(request, touched, _kept(written))
+        self._journal.commit([*changes, *self.following(request, versions), *announced(request, versions), *account])
         return written
+
+    def following(self, request: Request, versions: Sequence[RecordVersion]) -> Sequence[Change]:
+        """What else a commit of these versions has to store."""
+        return self._following(request, versions)
 
     def with_policies(self, request: Request, plans: Sequence[Plan]) -> list[Change]:
         """The changes of plans, and what they make of the policies of whose records they change."""

@@ -1,0 +1,192 @@
+"""From the answer to a write to the arrival at a webhook, on the local stack; beside it a subscriber that is dead.
+
+The load is open: writes begin at their times whether or not those before were answered, and each has its own wait. The
+stack, its emulator and the load share this machine, so that the times are those of all of it; ratios between rows are
+what tells. Emitted: waits of a subscriber alone, and of the same one beside a dead one of whom every event is queued.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from local.exchange import ExchangeClient
+from local.region import PARTICIPANTS, people
+from local.stack import LocalStack
+
+RATE: Final = 20  # events a second
+SECONDS: Final = 30
+_SETTLE_SECONDS: Final = 60.0
+_BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
+_TOPIC: Final = "https://passerelle.example/SubscriptionTopic/record-changed"
+_DEAD: Final = "http://127.0.0.1:9/hook"  # the discard port: nobody listens
+
+Keys = Mapping[str, Mapping[str, Any]]
+
+
+class Clock:
+    """A webhook that notes when it first heard of each resource."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}
+        self._lock = threading.Lock()
+        clock = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                clock.note(body, time.monotonic())
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's own name
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def note(self, body: bytes, at: float) -> None:
+        with self._lock:
+            for entry in json.loads(body).get("entry", [])[1:]:
+                self.heard.setdefault(entry["fullUrl"].rpartition("/fhir/")[2], at)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def run(local: LocalStack, keys: Keys, console: Console) -> None:
+    with _subscribed(local, keys) as (clock, writer, patients):
+        _writes(writer, patients, 2)  # what is made once is made
+        alone = _waits(clock, writer, patients, console)
+        with _dead(local, keys):
+            beside = _waits(clock, writer, patients, console)
+    console.print(table({"alone": alone, "beside a dead one": beside}))
+
+
+def table(rows: Mapping[str, list[float]]) -> Table:
+    made = Table(title=f"from commit to webhook, {RATE} events a second for {SECONDS} s, in seconds")
+    for name in ("subscriber", "events", "median", "p95", "p99", "most"):
+        made.add_column(name, justify="left" if name == "subscriber" else "right")
+    for name, waits in rows.items():
+        cuts = statistics.quantiles(waits, n=100, method="inclusive")
+        times = [f"{each:.2f}" for each in (statistics.median(waits), cuts[94], cuts[98], max(waits))]
+        made.add_row(name, str(len(waits)), *times)
+    return made
+
+
+@contextmanager
+def _subscribed(local: LocalStack, keys: Keys) -> Iterator[tuple[Clock, ExchangeClient, list[str]]]:
+    clock, writer = Clock(), _client(local, keys, "practice")
+    id = _subscribe(writer, clock.url)
+    until = time.monotonic() + _SETTLE_SECONDS
+    while writer.request("GET", f"Subscription/{id}").json()["status"] != "active":
+        if time.monotonic() > until:
+            raise TimeoutError("the subscription did not become active")
+        time.sleep(0.1)
+    yield clock, writer, _patients(_client(local, keys, "hospital-a"))
+    writer.request("DELETE", f"Subscription/{id}")
+    clock.close()
+
+
+@contextmanager
+def _dead(local: LocalStack, keys: Keys) -> Iterator[None]:
+    """Subscriptions whose endpoint answered the handshake and nothing since."""
+    owner, clock = _client(local, keys, "practice"), Clock()
+    ids = [_subscribe(owner, clock.url) for _ in range(3)]
+    while any(owner.request("GET", f"Subscription/{id}").json()["status"] != "active" for id in ids):
+        time.sleep(0.1)
+    clock.close()
+    yield
+    for id in ids:
+        owner.request("DELETE", f"Subscription/{id}")
+
+
+def _subscribe(client: ExchangeClient, endpoint: str) -> str:
+    content = {"extension": [{"url": _BACKPORT + "backport-payload-content", "valueCode": "id-only"}]}
+    answer = client.request(
+        "POST",
+        "Subscription",
+        json={
+            "resourceType": "Subscription",
+            "status": "requested",
+            "reason": "measured",
+            "criteria": _TOPIC,
+            "channel": {
+                "type": "rest-hook",
+                "endpoint": endpoint,
+                "payload": "application/fhir+json",
+                "_payload": content,
+            },
+        },
+    )
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def _client(local: LocalStack, keys: Keys, id: str) -> ExchangeClient:
+    scope = next(each.scopes for each in PARTICIPANTS if each.id == id)
+    return ExchangeClient(local.url, id, keys[id], scope=scope)
+
+
+def _patients(feeder: ExchangeClient) -> list[str]:
+    domain = PARTICIPANTS[0].domain
+    assert domain is not None
+    answers = [
+        feeder.request("PUT", f"Patient?identifier={domain}|{local}", json=person) for local, person in people(domain)
+    ]
+    return [answer.json()["id"] for answer in answers]
+
+
+def _waits(clock: Clock, writer: ExchangeClient, patients: list[str], console: Console) -> list[float]:
+    with console.status("writing"):
+        written = _writes(writer, patients, SECONDS)
+    until = time.monotonic() + _SETTLE_SECONDS
+    while not written.keys() <= clock.heard.keys() and time.monotonic() < until:
+        time.sleep(0.1)
+    lost = written.keys() - clock.heard.keys()
+    if lost:
+        raise AssertionError(f"{len(lost)} of {len(written)} events were not told")
+    return [clock.heard[reference] - at for reference, at in written.items()]
+
+
+def _writes(writer: ExchangeClient, patients: list[str], seconds: int) -> dict[str, float]:
+    """When each write was answered, by reference."""
+    written: dict[str, float] = {}
+    began = time.monotonic()
+
+    def write(number: int) -> None:
+        time.sleep(max(0.0, began + number / RATE - time.monotonic()))
+        answer = writer.request("POST", "Observation", json=_observation(patients[number % len(patients)], number))
+        answer.raise_for_status()
+        written[f"Observation/{answer.json()['id']}"] = time.monotonic()
+
+    with ThreadPoolExecutor(max_workers=2 * RATE) as pool:
+        for done in [pool.submit(write, number) for number in range(RATE * seconds)]:
+            done.result()
+    return written
+
+
+def _observation(patient: str, number: int) -> dict[str, Any]:
+    return {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+        "subject": {"reference": f"Patient/{patient}"},
+        "valueQuantity": {"value": 60 + number % 40, "unit": "/min"},
+    }

@@ -1,0 +1,60 @@
+"""What ingestion needs of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from passerelle.access import Request
+from passerelle.ingestion.model import Advance, Conversion, Inbound, Status
+from passerelle.patients.model import Identifier
+
+
+class Inbox(Protocol):
+    def find(self, id: str, *, at: datetime) -> Inbound | None:
+        """What stands at that time: an applied message is forgotten after a while."""
+
+    def receive(self, inbound: Inbound, original: bytes) -> Inbound:
+        """Make a message durable, bytes and all; the one that stands, if there is one under its id."""
+
+    def original(self, inbound: Inbound) -> bytes | None:
+        """The bytes of a message that is not applied; None where its sender stopped before all were stored."""
+
+    def settle(self, inbound: Inbound) -> Inbound:
+        """Store what became of a message; the one that stands, if it was applied meanwhile.
+
+        The bytes of one that is applied are let go: the record has them.
+        """
+
+    def discard(self, inbound: Inbound) -> None:
+        """Keep nothing of a message that is not applied."""
+
+    def waiting(self, client_id: str, status: Status | None, *, after: str, limit: int) -> tuple[list[Inbound], str]:
+        """Messages of a client that are not applied, the oldest first, and where to go on (empty: that was all)."""
+
+
+class Positions(Protocol):
+    def newest(self, names: Collection[str]) -> Mapping[str, datetime]:
+        """As of when each name is known (`model.Advance`); nothing for what nobody told of."""
+
+
+class Exchange(Protocol):
+    """The commands of the exchange that a conversion comes to."""
+
+    def authorise(self, request: Request, conversion: Conversion) -> None:
+        """Raises Forbidden where the caller's scopes do not cover everything in it; Invalid where it is no Bundle."""
+
+    def apply(
+        self, request: Request, conversion: Conversion, passed_over: Collection[str], advances: Sequence[Advance]
+    ) -> tuple[str, ...]:
+        """Make the transaction without the entries of these full URLs; references to what it wrote.
+
+        `advances` are part of its commit. Raises OvertakenError, else what the transaction raises.
+        """
+
+    def withdraw(self, request: Request, document: Identifier) -> str:
+        """Mark a document as entered in error, as its producer may; the reference to its version. NotFound for none."""
+
+    def merge(self, request: Request, replaced: Identifier, survivor: Identifier) -> str:
+        """Say that one source record of the caller's is replaced by another; the reference to its version."""
