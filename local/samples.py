@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from local.region import IDNPS, INS_TEST
@@ -249,3 +249,85 @@ def parameters(**values: Any) -> dict[str, Any]:
     """Parameters whose names carry their type: `secret__valueString`."""
     parts = [{"name": name.partition("__")[0], name.partition("__")[2]: value} for name, value in values.items()]
     return {"resourceType": "Parameters", "parameter": parts}
+
+
+def discharge(local: str, number: str, at: datetime) -> str:
+    """ADT^A03 of the first hospital: somebody goes home. `number` makes it a message of its own."""
+    now, begun = at.strftime(_HL7_TIME), (at - timedelta(days=2)).strftime(_HL7_TIME)
+    visit = "|".join(["PV1", "1", "I", "CARDIO^101^1", *[""] * 15, f"SEJ-{number}^^^CH^VN", *[""] * 24, begun, now])
+    return _message(
+        f"MSH|^~\\&|GAM|CH|PASSERELLE|REGION|{now}||ADT^A03^ADT_A03|GAM-{number}|P|2.5|||||FRA|UNICODE UTF-8",
+        f"EVN||{now}||||{now}",
+        f"PID|1||{local}^^^CH^PI||DUPONT^ELISE^^^^^L||19550614|F",
+        visit,
+    )
+
+
+def biology(ins: str, number: str, at: datetime) -> str:
+    """ORU^R01 of a laboratory that knows the person by the INS only."""
+    now = at.strftime(_HL7_TIME)
+    return _message(
+        f"MSH|^~\\&|SIL|LABO|PASSERELLE|REGION|{now}||ORU^R01^ORU_R01|SIL-{number}|P|2.5|||||FRA|UNICODE UTF-8",
+        f"PID|1||{ins}^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.10&ISO^INS||DUPONT^ELISE^^^^^L||19550614|F",
+        f"ORC|RE||F-{number}^LABO",
+        f"OBR|1||F-{number}^LABO|24326-1^Ionogramme^LN|||{now}|||||||||||||||{now}||CH|F",
+        f"OBX|1|NM|2823-3^Potassium^LN||5.9|mmol/L^^UCUM|3.5-5.1|H|||F|||{now}",
+    )
+
+
+_HL7_TIME = "%Y%m%d%H%M%S+0000"
+
+
+def _message(*segments: str) -> str:
+    return "".join(f"{each}\r" for each in segments)
+
+
+def glucose_goal(patient: str) -> dict[str, Any]:
+    """Blood glucose between 70 and 180 mg/dL."""
+    unit = {"unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"}
+    bounds = {"low": {"value": 70, **unit}, "high": {"value": 180, **unit}}
+    return {
+        "resourceType": "Goal",
+        "lifecycleStatus": "active",
+        "description": {"text": "glycémie"},
+        "subject": {"reference": f"Patient/{patient}"},
+        "target": [{"measure": {"coding": [{"system": LOINC, "code": "2339-0"}]}, "detailRange": bounds}],
+    }
+
+
+def glucose_plan(patient: str, goal: str, at: datetime) -> dict[str, Any]:
+    """It is measured at home, every morning."""
+    timing = {"repeat": {"frequency": 1, "period": 1, "periodUnit": "d", "timeOfDay": ["08:00:00"]}}
+    detail = {
+        "kind": "ServiceRequest",
+        "code": {"coding": [{"system": LOINC, "code": "2339-0"}]},
+        "status": "in-progress",
+        "scheduledTiming": timing,
+    }
+    return {
+        "resourceType": "CarePlan",
+        "status": "active",
+        "intent": "plan",
+        "subject": {"reference": f"Patient/{patient}"},
+        "period": {"start": at.date().isoformat()},
+        "goal": [{"reference": f"Goal/{goal}"}],
+        "activity": [{"detail": detail}],
+    }
+
+
+def glucose(patient: str, at: datetime, *values: float) -> dict[str, Any]:
+    """What a glucometer measured, a minute apart, the last one now."""
+    begun = at.replace(microsecond=0) - timedelta(minutes=len(values) - 1)
+    observations = [
+        {
+            "resourceType": "Observation",
+            "status": "final",
+            "code": {"coding": [{"system": LOINC, "code": "2339-0"}]},
+            "subject": {"reference": f"Patient/{patient}"},
+            "effectiveDateTime": (begun + timedelta(minutes=number)).isoformat().replace("+00:00", "Z"),
+            "valueQuantity": {"value": value, "unit": "mg/dL", "system": "http://unitsofmeasure.org", "code": "mg/dL"},
+            "device": {"identifier": {"system": "urn:oid:2.999.60", "value": "GLUCO-1"}},
+        }
+        for number, value in enumerate(values)
+    ]
+    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in observations]}

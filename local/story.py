@@ -102,6 +102,8 @@ class Story:
         self._controlled(patient, document)
         self._results(patient)
         self._prescription(patient)
+        self._messages(patient)
+        self._at_home(patient)
         self._decided(patient)
         self._refusals(patient, stranger)
         if self._webhook is not None:
@@ -443,8 +445,46 @@ class Story:
             ],
         }
 
+    def _messages(self, patient: str) -> None:
+        self._chapter = "10. A hospital and a laboratory send HL7 v2"
+        number = self._now.strftime("%Y%m%d%H%M%S%f")
+        left = samples.discharge(self._local, number, self._now)
+        acknowledged = self._call("discharge (ADT^A03)", "hospital-a", "POST", "/hl7v2", (200,), left)
+        self._must("MSA|AA|" in acknowledged.text, "it is acknowledged once it is applied")
+        again = self._call("the same again", "hospital-a", "POST", "/hl7v2", (200,), left)
+        self._must(again.content == acknowledged.content, "the acknowledgement is the same")
+        stays = self._call("the stay", "practice", "GET", f"Encounter?patient={patient}&status=finished", (200,))
+        self._must(stays.json()["total"] >= 1, "the stay is over")
+        result = samples.biology(ins_of(NUMBER), number, self._now)
+        acknowledged = self._call("results (ORU^R01)", "laboratory", "POST", "/hl7v2", (200,), result)
+        self._must("MSA|AA|" in acknowledged.text, "who the patient is follows from the INS")
+        found = self._call(
+            "the result", "practice", "GET", f"Observation?patient={patient}&code={samples.LOINC}|2823-3", (200,)
+        )
+        self._must(found.json()["entry"][0]["resource"]["valueQuantity"]["value"] == 5.9, "a number stays a number")
+        unknown = samples.discharge("nobody", f"{number}-2", self._now).replace("ADT^A03^ADT_A03", "ADT^A60")
+        refused = self._call("what is not taken", "hospital-a", "POST", "/hl7v2", (200,), unknown)
+        self._must("MSA|AR|" in refused.text, "the sender hears so")
+
+    def _at_home(self, patient: str) -> None:
+        self._chapter = "11. At home: a glucometer, and an alert"
+        goal = self._call("what it should be", "practice", "POST", "Goal", (201,), samples.glucose_goal(patient))
+        plan = samples.glucose_plan(patient, goal.json()["id"], self._now)
+        place = f"CarePlan/{self._call('a care plan', 'practice', 'POST', 'CarePlan', (201,), plan).json()['id']}"
+        measured = samples.glucose(patient, self._now, 118, 131, 279)
+        sent = "Observation/$submit-measurements"
+        first = self._call("three measurements", "hospital-a", "POST", sent, (200,), measured)
+        self._must(_statuses(first) == ["201", "201", "201"], "they are stored")
+        again = self._call("sent again", "hospital-a", "POST", sent, (200,), measured)
+        self._must(_statuses(again) == ["200", "200", "200"], "and stored once")
+        status = self._call("how it stands", "practice", "GET", f"{place}/$monitoring-status", (200,)).json()
+        alert = next(iter(_references(_parts(status))))
+        self._command("the practice answers the alert", "practice", f"{alert}/$acknowledge", (200,), None)
+        note = samples.parameters(note__valueString="insulin adapted, seen tomorrow")
+        self._command("and closes it", "practice", f"{alert}/$resolve", (200,), note)
+
     def _decided(self, patient: str) -> None:
-        self._chapter = "10. The patient decides who looks; an emergency opens the record"
+        self._chapter = "12. The patient decides who looks; an emergency opens the record"
         asked = f"Observation?patient={patient}&code={samples.LOINC}|718-7"
         physician = {"system": IDNPS, "value": self._professional("practice")}
         place = f"Patient/{patient}"
@@ -476,7 +516,7 @@ class Story:
         )
 
     def _refusals(self, patient: str, stranger: str) -> None:
-        self._chapter = "11. What is refused, and how"
+        self._chapter = "13. What is refused, and how"
         wrong = {"resourceType": "Observation", "status": "done", "code": {"text": "x"}}
         self._call("invalid resource", "practice", "POST", "Observation", (422,), wrong)
         self._call("somebody else's record", "patient-1", "GET", f"Patient/{stranger}", (404,))
@@ -484,7 +524,7 @@ class Story:
         self._call("forged token", "practice", "GET", f"Patient/{patient}", (401,), token="a.b.c")
 
     def _notified(self, webhook: Webhook) -> None:
-        self._chapter = "12. The practice was told"
+        self._chapter = "14. The practice was told"
         began = time.perf_counter()
         self._must(webhook.wait_for("MedicationDispense", 30), "the notification arrives")
         numbers = webhook.numbers()
@@ -505,7 +545,7 @@ class Story:
         )
 
     def _accesses(self, patient: str) -> None:
-        self._chapter = "13. Every access left a record, which can be explained"
+        self._chapter = "15. Every access left a record, which can be explained"
         found = self._call(
             "who saw my record (ITI-81)",
             "patient-1",
@@ -526,11 +566,20 @@ class Story:
         event = decided.json()["entry"][0]["resource"]["id"]
         self._call("why somebody was let in", "patient-1", "GET", f"AuditEvent/{event}/$explain", (200,))
         told = self._call(
-            "the same in plain French", "patient-1", "GET", f"Patient/{patient}/$access-history?_language=fr", (200,)
+            "the same in plain French",
+            "patient-1",
+            "GET",
+            f"Patient/{patient}/$access-history?_language=fr&_count=100",
+            (200,),
         )
         self._must("urgence" in told.text.lower(), "the emergency stands out")
 
     # --- requests ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _local(self) -> str:
+        """The number that the first hospital knows the person by."""
+        return next(local for local, _ in people(_FIRST_HOSPITAL))
 
     @property
     def _ins(self) -> str:
@@ -556,7 +605,7 @@ class Story:
         method: str,
         path: str,
         statuses: tuple[int, ...],
-        body: dict[str, Any] | list[dict[str, Any]] | None = None,
+        body: dict[str, Any] | list[dict[str, Any]] | str | None = None,
         *,
         accept: str = "application/fhir+json",
         token: str | None = None,
@@ -569,12 +618,16 @@ class Story:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}" if token else ""
         options: dict[str, Any] = {"json": body} if body is not None else {}
+        if isinstance(body, str):
+            headers["Content-Type"] = "application/hl7-v2; charset=utf-8"
+            options = {"content": body.encode()}
         if isinstance(body, list):
             headers["Content-Type"] = "application/json-patch+json"
             options = {"content": json.dumps(body).encode()}
         began = time.perf_counter()
         with self._measured(title):
-            answer = client.request(method, path, headers=headers, **options)
+            place = f"{client.url}{path}" if path.startswith("/") else path
+            answer = client.request(method, place, headers=headers, **options)
         self._tell(
             Step(
                 chapter=self._chapter,
@@ -639,6 +692,15 @@ def is_proved(history: Mapping[str, Any]) -> bool:
             return False
         previous = hashed
     return previous == _parameter(told, "head")
+
+
+def _statuses(answer: httpx.Response) -> list[str]:
+    """Of the entries of a batch."""
+    return [entry["response"]["status"][:3] for entry in answer.json()["entry"]]
+
+
+def _parts(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for parameter in parameters["parameter"] for part in parameter.get("part", [])]
 
 
 def _references(parameters: list[dict[str, Any]]) -> set[str]:

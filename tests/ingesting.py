@@ -95,9 +95,11 @@ def convert(data: bytes, source: Source) -> Conversion:
         {"fullUrl": f"urn:uuid:00000000-0000-4000-8000-{n:012d}", "resource": each, "request": _put(url)}
         for n, (url, each) in enumerate(made)
     ]
-    ordered = frozenset(
-        str(each["fullUrl"]) for each, (url, _) in zip(entries, made, strict=True) if url[:7] in ("Patient", "Encount")
-    )
+    ordered = {
+        str(each["fullUrl"]): url
+        for each, (url, _) in zip(entries, made, strict=True)
+        if url[:7] in ("Patient", "Encount")
+    }
     return Conversion(
         kind=f"{kind}^{event}",
         control_id=header[9],

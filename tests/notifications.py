@@ -19,6 +19,7 @@ from passerelle.authorization.model import Client
 from passerelle.aws.tables import TABLES
 from passerelle.directory.model import Role
 from passerelle.notifications.model import MAX_RECEIVES
+from tests.quick_moto import quicken
 
 
 @cache
@@ -30,6 +31,7 @@ def client(service: Any) -> Any:
 @contextmanager
 def notifications_on_moto() -> Iterator[Any]:
     """The SQS client, with the environment of a function set: dead letters are in the queue `dead.fifo`."""
+    quicken()
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
         dynamodb = client("dynamodb")
         for table in TABLES:

@@ -207,11 +207,13 @@ class Exchange:
             clients=self.clients,
             people=self.people,
             record=Gate(self.people, self.records, ReferenceMending(), in_parallel, implicit=Implicit.BASIC_NORMAL),
+            turns=Turns(),
             shows_access=lambda caller, id, at: True,
+            shows_prescription=lambda caller, id, at: True,
         )
 
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.ports, feeds=FEEDS, turns=Turns())
+        return Dispatcher(self.ports, feeds=FEEDS)
 
     def now(self) -> datetime:
         self.at += self.tick

@@ -69,6 +69,7 @@ from passerelle.prescriptions.ports import Prescriptions
 from passerelle.prescriptions.service import PrescriptionService
 from passerelle.prescriptions.worklists import concerned
 from passerelle.records.model import RecordVersion, ResourceKey, StoredVersion
+from passerelle.wiring import prescribing
 from tests.people import person_of
 from tests.registered import FHIR_URL, key_of, services
 
@@ -217,7 +218,7 @@ def region(*, finds: bool = False, emulator: str = "") -> Iterator[Region]:
     """
     with services(emulator), pytest.MonkeyPatch.context() as patch:
         if not finds:
-            patch.setattr(wiring, "clinical_checks", nothing_found_in_the_record)
+            patch.setattr(prescribing, "clinical_checks", nothing_found_in_the_record)
         wiring.clients().register(
             Client(
                 id=PRACTICE.client_id,

@@ -167,9 +167,21 @@ def test_only_registrations_revise_who_somebody_is() -> None:
     """A transfer or a result tells little of the person: what is known is not replaced by it."""
     for name, method in (("admission", "PUT"), ("transfer", "POST"), ("biology", "POST"), ("merge", "POST")):
         assert request_of(converted(example(name)), "Patient")["method"] == method, name
-    feeding = converted(example("admission"))
-    assert len(feeding.ordered) == 2
-    assert converted(example("biology")).ordered == frozenset()
+    for name, expected in (("admission", {"Patient", "Encounter"}), ("biology", set())):
+        conversion = converted(example(name))
+        kinds = {
+            each["resource"]["resourceType"]
+            for each in conversion.bundle["entry"]
+            if each["fullUrl"] in conversion.ordered
+        }
+        assert kinds & {"Patient", "Encounter"} == expected
+
+
+def test_whatever_a_message_replaces_has_a_position() -> None:
+    for name in NAMES:
+        conversion = converted(example(name))
+        listed = conversion.bundle.get("entry", ())
+        assert {each["fullUrl"] for each in listed if each["request"]["method"] == "PUT"} == set(conversion.ordered)
 
 
 def test_a_result_says_that_there_is_a_stay_and_not_how_it_goes() -> None:

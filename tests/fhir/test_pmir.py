@@ -6,6 +6,7 @@ import copy
 import json
 import lzma
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

@@ -94,8 +94,10 @@ def held_back(exchange: Exchange) -> Iterator[None]:
     """Events are numbered, and nothing is sent, until this is left."""
     queues = exchange.pump._queues
     exchange.pump._queues = [each for each in queues if not (each.source.queue_url or "").endswith(".fifo")]
-    yield
-    exchange.pump._queues = queues
+    try:
+        yield
+    finally:
+        exchange.pump._queues = queues
 
 
 def condition(key: str, text: str = "x") -> dict[str, Any]:

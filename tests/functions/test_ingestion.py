@@ -12,6 +12,7 @@ import pytest
 
 from passerelle import wiring
 from passerelle.ingestion.model import Conversion, Source, SourceFormat
+from passerelle.wiring import taking_in
 from tests import ingesting
 from tests.exchange import Exchange
 from tests.ingesting import acked, adt, call, code, control, held, merge, name_of, oru, parts, segments, send, waiting
@@ -25,7 +26,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "hl7v2"
 def converters(monkeypatch: pytest.MonkeyPatch) -> Converters:
     """The small reader; tests put others in its place."""
     found: Converters = {SourceFormat.HL7V2: ingesting.convert}
-    monkeypatch.setattr(wiring, "converters", lambda: found)
+    monkeypatch.setattr(taking_in, "converters", lambda: found)
     wiring.ingestion_service.cache_clear()
     wiring.ingest.cache_clear()
     return found

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from infra.functions import FUNCTIONS
-from passerelle import wiring
 from passerelle.ingestion.model import SourceFormat
+from passerelle.wiring import taking_in
 from tests import examples, ingesting
 from tests.exchange import Exchange
 from tests.functions.test_ingestion import EXAMPLES
@@ -35,7 +35,7 @@ def test_it_is_granted_what_it_uses(exchange: Exchange, monkeypatch: pytest.Monk
         assert exchange.client("hospital-a").put(f"Patient?identifier={examples.DOMAIN}|{local}", patient).status == 201
         cda = (EXAMPLES.parent / "cda" / "synthese.xml").read_bytes().replace(b"N3-0001", local.encode())
         assert send(exchange, cda, path="/cda", content_type="application/cda+xml").status == 201
-        monkeypatch.setattr(wiring, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
+        monkeypatch.setattr(taking_in, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
         noise = random.Random(1).randbytes(400_000).hex()
         for message in (
             adt("6001"),

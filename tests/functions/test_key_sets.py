@@ -20,6 +20,7 @@ from passerelle import wiring
 from passerelle.api.keysets import HttpKeySets
 from passerelle.api.outbound import Outbound
 from passerelle.authorization.keys import MAX_SET_BYTES, KeySetUnavailableError
+from passerelle.wiring import trust
 from tests.authorization import called
 from tests.registered import System, key_of, services
 
@@ -107,7 +108,7 @@ def at_home(host: str, port: int) -> Sequence[str]:
 @pytest.fixture(scope="module", autouse=True)
 def _services(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[None]:
     with services(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "outbound", lambda: Outbound(allow_loopback=True, resolve=at_home, tls=tls[1]))
+        patch.setattr(trust, "outbound", lambda: Outbound(allow_loopback=True, resolve=at_home, tls=tls[1]))
         yield
 
 

@@ -365,7 +365,12 @@ def test_a_statement_of_a_hospital_counts_until_its_end(case: Case) -> None:
 
 @pytest.mark.parametrize(
     ("verification", "clinical", "is_found"),
-    [("confirmed", "active", True), ("refuted", None, False), ("confirmed", "resolved", False)],
+    [
+        ("confirmed", "active", True),
+        ("refuted", None, False),
+        ("entered-in-error", None, False),
+        ("confirmed", "resolved", False),
+    ],
 )
 def test_an_allergy(case: Case, verification: str, clinical: str | None, is_found: bool) -> None:
     root = "http://terminology.hl7.org/CodeSystem/allergyintolerance-"

@@ -24,6 +24,7 @@ from passerelle.fhir.validation import validate
 from passerelle.notifications.model import MAX_DELIVERY_ATTEMPTS
 from passerelle.notifications.signature import verify
 from passerelle.notifications.topics import TOPIC_ROOT
+from passerelle.wiring import process
 from tests.notifications import notifications_on_moto, register
 
 SCOPE = "system/Subscription.cruds system/Organization.rs"
@@ -185,7 +186,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
             register(name, SCOPE)
         dead_url = sqs.get_queue_url(QueueName="dead.fifo")["QueueUrl"]
         made = Stack(sqs=sqs, url=wiring.environment().deliveries_queue_url, dead_url=dead_url)
-        monkeypatch.setattr(wiring, "now", lambda: datetime.now(UTC) + made.later)
+        monkeypatch.setattr(process, "now", lambda: datetime.now(UTC) + made.later)
         yield made
 
 
@@ -327,7 +328,7 @@ def test_sub_5_heartbeats_have_the_same_counter(stack: Stack, endpoint: Endpoint
     assert len({headers["X-Passerelle-Delivery"] for headers, _ in endpoint.received}) == 4
     headers, body = endpoint.received[-1]
     delivery, signature = headers["X-Passerelle-Delivery"], headers["X-Passerelle-Signature"]
-    assert verify([secret], delivery, body, signature, wiring.now())
+    assert verify([secret], delivery, body, signature, process.now())
 
 
 def test_sub_5_several_events_in_a_notification(stack: Stack, endpoint: Endpoint) -> None:

@@ -19,15 +19,20 @@ from aiosmtpd.smtp import Envelope
 from moto.ses.models import ses_backends
 from moto.sns.models import sns_backends
 
+from local.region import IDNST
 from passerelle import wiring
 from passerelle.events import Event, EventName
 from passerelle.fhir.subscription import BACKPORT
+from passerelle.notifications.allowance import limits
 from passerelle.notifications.model import Notification, NotificationKind
 from passerelle.notifications.signature import verify
 from passerelle.notifications.topics import TOPIC_ROOT
 from tests import examples
 from tests.documents import changed, place, published, relabel
 from tests.exchange import Client, Exchange
+from tests.functions import test_event_notification as nde
+from tests.functions.test_audience import held_back, into_the_circle
+from tests.functions.test_control import done, patient_of
 from tests.functions.test_patients import register
 
 ACCOUNT, REGION = "123456789012", "eu-west-3"
@@ -218,6 +223,65 @@ def test_a_code_is_good_for_its_own_subscription_and_owner(
     assert confirm(patient, first, code_in(letter.body)).status == 200
     moved = patient.put(f"Subscription/{first}", subscription("mailto:d@maison.example", key) | {"id": first})
     assert moved.json["status"] == "requested"  # another address is another confirmation
+
+
+def test_starting_again_and_again_gives_no_more_guesses(exchange: Exchange, patient: Client, key: str) -> None:
+    """Nor does subscribing anew, faster than letters are sent."""
+    asked = subscription("mailto:victime@maison.example", key)
+    told = patient.post("Subscription", asked).json["id"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(limits(), "codes_tried_by_an_owner_a_day", 0)
+        assert patient.put(f"Subscription/{told}", asked | {"id": told}).status == 200
+        assert refusal(confirm(patient, told, "00000000")) == (409, "conflict")
+    patient.request("DELETE", f"Subscription/{told}")
+
+
+def test_sub_10_no_letter_tells_of_what_may_not_be_known_any_more(
+    exchange: Exchange, operator: Operator, hospital: Client
+) -> None:
+    """A letter tells no number: where none of what happened is for the subscriber any more, there is none."""
+    key = str(register(hospital, 5).json["id"])
+    nurse = exchange.client("nurse")
+    into_the_circle(exchange, 5, key, "nurse")
+    told = subscribed(exchange, nurse, subscription("mailto:infirmiere@lilas.example"))
+    (asked,) = mails("infirmiere@lilas.example")
+    assert confirm(nurse, told, code_in(asked.body)).status == 200
+    happened(exchange, hospital, key)
+    assert len(mails("infirmiere@lilas.example")) == 2
+    with held_back(exchange):
+        happened(exchange, hospital, key)
+        party = {"system": IDNST, "value": "1990000078"}
+        done(patient_of(exchange, 5), key, "end-access", party=party)
+    exchange.pump.run_until_idle()
+    assert len(mails("infirmiere@lilas.example")) == 2
+    assert status(nurse, told) == "active"
+
+
+def test_nde_1_declared_events_by_email(exchange: Exchange, operator: Operator, hospital: Client) -> None:
+    """Flow 5: that there is something, to who gave the code back."""
+    register(hospital, 17)
+    practice = exchange.client("practice")
+    asked = nde.subscription("", channel={"type": "email", "endpoint": "mailto:nde@cabinet.example"})
+    told = subscribed(exchange, practice, asked)
+    (letter,) = mails("nde@cabinet.example")
+    assert confirm(practice, told, code_in(letter.body)).status == 200
+    for code, letters in (("ADM", 1), ("SOR", 2)):
+        assert hospital.post("CommunicationRequest", nde.declaration(code)).status == 201
+        exchange.pump.run_until_idle()
+        assert len(mails("nde@cabinet.example")) == letters
+    news = mails("nde@cabinet.example")[1].body
+    assert "Sortie" not in news and "SOR" not in news
+
+
+def test_a_queue_that_is_another_clients_by_now(exchange: Exchange, operator: Operator, key: str) -> None:
+    partner = exchange.client("hospital-b")
+    made = partner.post("Subscription", subscription(QUEUE, key, content="id-only")).json["id"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARTNER_QUEUES", json.dumps([{"client_id": "practice", "arn": QUEUE}]))
+        wiring.reset()
+        exchange.pump.run_until_idle()
+        assert status(partner, made) == "error"
+    wiring.reset()
 
 
 def test_more_news_than_a_day_bears_wait_and_are_no_failure(

@@ -104,9 +104,10 @@ def test_every_declared_route_reaches_the_function_that_declares_it() -> None:
     for spec in FUNCTIONS:
         if isinstance(spec.trigger, Http) and not spec.trigger.public:
             for route in importlib.import_module(f"functions.{spec.name}.handler").handler.routes:
-                kind, _, rest = route.path.removeprefix("/fhir").strip("/").partition("/")
-                place = f"/fhir/{kind}" if f"/fhir/{kind}" in deployed else "/fhir/{type}"
-                resource = "/fhir" if not kind else f"{place}/{{proxy+}}" if rest else place
+                base = "/fhir" if route.path.startswith("/fhir") else ""
+                kind, _, rest = route.path.removeprefix(base).strip("/").partition("/")
+                place = f"{base}/{kind}" if f"{base}/{kind}" in deployed else "/fhir/{type}"
+                resource = base if not kind else f"{place}/{{proxy+}}" if rest else place
                 assert deployed[resource] == spec.name, route.path
 
 

@@ -15,6 +15,7 @@ from local.exchange import ExchangeClient
 from local.transport import GatewayTransport
 from passerelle import wiring
 from passerelle.ingestion.model import Conversion, Source, SourceFormat
+from passerelle.wiring import taking_in
 from tests import ingesting
 from tests.exchange import KEYS, URL, Exchange
 from tests.ingesting import adt, oru
@@ -29,7 +30,7 @@ def run(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Run:
         return ExchangeClient(URL, client, KEYS[client], scope=scope or "system/*.cruds", transport=transport)
 
     monkeypatch.setattr(command, "_desk", desk)
-    monkeypatch.setattr(wiring, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
+    monkeypatch.setattr(taking_in, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
     wiring.ingestion_service.cache_clear()
     wiring.ingest.cache_clear()
     return lambda *arguments: CliRunner().invoke(app, ["ingestion", *arguments])
@@ -56,7 +57,7 @@ def test_sent_listed_mended_and_retried(run: Run, tmp_path: Path, monkeypatch: p
     def mended(data: bytes, source: Source) -> Conversion:
         return ingesting.convert(data.replace(b"|?|", b"|13.5|"), source)
 
-    monkeypatch.setattr(wiring, "converters", lambda: {SourceFormat.HL7V2: mended})
+    monkeypatch.setattr(taking_in, "converters", lambda: {SourceFormat.HL7V2: mended})
     wiring.ingestion_service.cache_clear()
     wiring.ingest.cache_clear()
     again = run("retry", "--client", "hospital-a", "--all")

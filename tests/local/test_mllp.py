@@ -22,8 +22,8 @@ from cryptography.x509.oid import NameOID
 from local.exchange import ExchangeClient, new_key
 from local.mllp import END, MAX_FRAME_BYTES, START, MllpGateway, NoAnswerError, forwarding, server_tls
 from local.transport import GatewayTransport
-from passerelle import wiring
 from passerelle.ingestion.model import SourceFormat
+from passerelle.wiring import taking_in
 from tests import ingesting
 from tests.exchange import KEYS, URL, Exchange
 from tests.ingesting import adt, held
@@ -66,7 +66,7 @@ def echo(message: bytes) -> bytes:
 
 
 def test_messages_reach_the_exchange_and_are_acknowledged(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
+    monkeypatch.setattr(taking_in, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
     transport = GatewayTransport(exchange.gateway)
     scope = "ITI-104 system/*.cruds"
     client = ExchangeClient(URL, "hospital-a", KEYS["hospital-a"], scope=scope, transport=transport)

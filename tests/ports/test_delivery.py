@@ -400,6 +400,25 @@ def test_ten_thousand_events_for_a_dead_subscriber_are_one_order(exchange: Excha
     assert sum(map(int, attributes.values())) == 1
 
 
+def test_nothing_is_ordered_behind_an_order_that_waits(exchange: Exchange) -> None:
+    """Else there would be one more every five minutes, of each subscriber that sleeps or is dead."""
+    exchange.deliveries = SqsDeliveries(exchange.sqs, exchange.queue_url)
+    exchange.at = NIGHT
+    subscribed(exchange, 1, replace(subscription(), pace=QUIET))
+    (message,) = exchange.receive()
+    with suppress(HeldBackError):
+        exchange.serve(message)
+    progress = exchange.subscriptions.progress("sub")
+    assert progress is not None
+    assert progress.held_until == MORNING
+    ordered: list[int] = []
+    exchange.deliveries.order = lambda id, delivered, **_: ordered.append(delivered)  # type: ignore[method-assign]
+    exchange.dispatcher().dispatch(event(2), MORNING - timedelta(minutes=3))
+    assert (exchange.log.last_number("sub"), ordered) == (2, [])
+    exchange.dispatcher().dispatch(event(3), MORNING - timedelta(minutes=2))
+    assert ordered == [0]
+
+
 # --- quiet hours and digests ------------------------------------------------------------------------------------------
 
 NIGHT = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)  # half past eleven in Paris

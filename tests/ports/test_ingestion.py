@@ -11,6 +11,7 @@ import pytest
 from local.gateway import Response
 from passerelle import wiring
 from passerelle.ingestion.model import SourceFormat
+from passerelle.wiring import taking_in
 from tests import ingesting
 from tests.exchange import Exchange
 from tests.ingesting import acked, adt, call, code, held, merge, oru, send, waiting
@@ -21,7 +22,7 @@ Sent = Callable[[], Response]
 
 @pytest.fixture(autouse=True)
 def small(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(wiring, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
+    monkeypatch.setattr(taking_in, "converters", lambda: {SourceFormat.HL7V2: ingesting.convert})
     for made in (wiring.ingestion_service, wiring.ingest):
         made.cache_clear()
     yield

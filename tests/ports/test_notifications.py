@@ -46,7 +46,6 @@ from tests.notified import (
     OTHER,
     OWNER,
     Exchange,
-    Turns,
     close_record,
     event,
     exchange_on_moto,
@@ -323,7 +322,7 @@ def test_the_failure_of_one_subscription_is_not_the_others(exchange: Exchange) -
 
     failing = FailsForOne(exchange.sqs, exchange.queue_url)
     with pytest.raises(Unavailable):
-        Dispatcher(replace(exchange.ports, deliveries=failing), feeds=FEEDS, turns=Turns()).dispatch(event(1), NOON)
+        Dispatcher(replace(exchange.ports, deliveries=failing), feeds=FEEDS).dispatch(event(1), NOON)
     assert {name for name, _ in exchange.orders()} == {"second", "third"}
     exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
     assert [name for name, _ in exchange.orders()] == ["first"]
@@ -369,7 +368,7 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
 
     exchange.store(SubscriptionCreation(subscription=subscription()))
     crashing = Crashing(exchange.sqs, exchange.queue_url)
-    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing), feeds=FEEDS, turns=Turns())
+    dispatcher = Dispatcher(replace(exchange.ports, deliveries=crashing), feeds=FEEDS)
     waiting = [event(version) for version in range(1, 11)]
     while waiting:
         coming = waiting.pop(chance.randrange(len(waiting)))

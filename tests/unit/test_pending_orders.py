@@ -193,7 +193,9 @@ class Exchange(Shared):
             clients=here,
             people=here,
             record=here,
+            turns=here,
             shows_access=lambda *_: True,
+            shows_prescription=lambda *_: True,
         )
 
     def processes(self) -> Mapping[str, Callable[[], None]]:
@@ -220,7 +222,7 @@ class Exchange(Shared):
     def _dispatch(self, event: Event) -> None:
         while True:
             try:
-                Dispatcher(self.ports(), feeds={}, turns=cast(Any, None)).dispatch(event, NOON)
+                Dispatcher(self.ports(), feeds={}).dispatch(event, NOON)
             except Crash:
                 self.gates.forget()  # the event comes again
             else:

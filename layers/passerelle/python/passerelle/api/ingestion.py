@@ -256,6 +256,7 @@ def _parts(each: Inbound) -> list[dict[str, Any]]:
         said.append(("path", "valueString", each.path))
     said += [("made", "valueUri", reference) for reference in each.made]
     said += [("lost", "valueString", field) for field in each.lost]
+    said += [("kept", "valueUri", reference) for reference in each.kept]
     said += [("passed-over", "valueCode", kind) for kind in each.passed_over]
     return [{"name": name, element: value} for name, element, value in said]
 

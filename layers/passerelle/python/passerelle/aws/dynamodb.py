@@ -16,6 +16,7 @@ import contextvars
 import math
 import random
 import time
+from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,7 @@ def _from_wire(attribute: Mapping[str, Any]) -> Any:
         case "NULL":
             return None
         case "B":
-            return bytes(content)
+            return b64decode(content) if isinstance(content, str) else bytes(content)  # text, in records of a stream
         case "L":
             return [_from_wire(each) for each in content]
         case "M":

@@ -1,10 +1,11 @@
 """The inbox of messages on DynamoDB, and as of when what they tell of is known.
 
     operations   IN#<id>        M              a message: client, format, digest, status, reason, path, kind, made,
-                                               lost, passed_over, s (sealed control id), c (sealed original); ttl
+                                               lost, kept, passed_over, s (sealed control id), c (sealed original); ttl
     operations   IN#<id>        C#<nn>         the original, sealed, in parts: of one that does not fit its item
     operations   IW#<client>    <time>#<id>    messages that are not applied, the oldest first
-    operations   IP#<blind>     P              as of when a Patient, a visit ... of a sender is known; ttl
+    operations   IP#<hash>      P              as of when a Patient, a visit, the results of an order ... are known:
+                                               n: revision, newest: the time by hash of what each is found by; ttl
 
 The id is a keyed hash of client, sender and control id. The original is kept until the message is applied, sealed under
 a key of the exchange: nobody has looked up yet whose record it belongs to. Parts are written after their item: what is
@@ -23,8 +24,7 @@ from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_if, delete, pu
 from passerelle.aws.journal import TableNames, actions_of
 from passerelle.aws.sealing import Sealer
 from passerelle.errors import PasserelleError
-from passerelle.identifiers import Blinder
-from passerelle.ingestion.model import Advance, Inbound, OvertakenError, Reason, SourceFormat, Status
+from passerelle.ingestion.model import Advance, Inbound, OvertakenError, Position, Reason, SourceFormat, Status
 
 APPLIED_KEPT: Final = timedelta(days=90)
 POSITION_KEPT: Final = timedelta(days=400)
@@ -32,10 +32,11 @@ _INLINE_BYTES: Final = 200 * 1024
 _PART_BYTES: Final = 380 * 1024
 _PARTS_AT_ONCE: Final = 9  # a transaction takes 4 MB
 _FOREVER: Final = 2**53
+_MOST_KEPT: Final = 4000  # parts of one position, in an item of 400 KB
 _IS_OPEN: Final = "attribute_exists(PK) AND #status <> :applied"
 _SETTLED: Final = (
     "SET #status = :status, kind = :kind, reason = :reason, #path = :path, made = :made, lost = :lost, "
-    "passed_over = :passed, settled_at = :settled"
+    "kept = :kept, passed_over = :passed, settled_at = :settled"
 )
 
 
@@ -119,6 +120,7 @@ class DynamoInbox:
             ":path": inbound.path,
             ":made": list(inbound.made),
             ":lost": list(inbound.lost),
+            ":kept": list(inbound.kept),
             ":passed": list(inbound.passed_over),
             ":settled": inbound.settled_at.isoformat() if inbound.settled_at else "",
             ":applied": Status.APPLIED.value,
@@ -183,6 +185,7 @@ class DynamoInbox:
             path=item.get("path", ""),
             made=tuple(item.get("made", ())),
             lost=tuple(item.get("lost", ())),
+            kept=tuple(item.get("kept", ())),
             passed_over=tuple(item.get("passed_over", ())),
             settled_at=datetime.fromisoformat(settled) if settled else None,
         )
@@ -195,29 +198,37 @@ class DynamoPositions:
         self._dynamodb = dynamodb
         self._tables = tables
 
-    def newest(self, names: Collection[str]) -> Mapping[str, datetime]:
-        blinder = self._tables.blinder()
-        keys = {name: (_position(blinder, name), "P") for name in names}
-        items = self._dynamodb.get_many(self._tables.operations, list(keys.values()))
-        return {name: datetime.fromisoformat(items[key]["newest"]) for name, key in keys.items() if key in items}
+    def find(self, names: Collection[str]) -> Mapping[str, Position]:
+        items = self._dynamodb.get_many(self._tables.operations, [_position(name) for name in sorted(names)])
+        return {
+            pk.partition("#")[2]: Position(
+                revision=item["n"],
+                newest={name: datetime.fromisoformat(at) for name, at in item["newest"].items()},
+            )
+            for (pk, _), item in items.items()
+        }
 
 
 @actions_of.register
 def _(change: Advance, tables: TableNames) -> Sequence[Action]:
-    at = change.at.astimezone(UTC)
+    """What is older than any message that may still come is let go, and of very many things what is oldest."""
+    newest = {**change.seen.newest, **dict.fromkeys(change.of, change.at)}
+    kept = sorted(newest, key=lambda each: newest[each], reverse=True)[:_MOST_KEPT]
+    latest = newest[kept[0]]
+    pk, sk = _position(change.name)
     item = {
-        "PK": _position(tables.blinder(), change.name),
-        "SK": "P",
-        "newest": at.isoformat(timespec="microseconds"),
-        "ttl": int((at + POSITION_KEPT).timestamp()),
+        "PK": pk,
+        "SK": sk,
+        "n": change.seen.revision + 1,
+        "newest": {each: newest[each].isoformat() for each in kept if newest[each] > latest - POSITION_KEPT},
+        "ttl": int((latest + POSITION_KEPT).timestamp()),
     }
-    values = {":newest": item["newest"]}
-    condition = "attribute_not_exists(PK) OR newest <= :newest"
-    return [put_if(tables.operations, item, condition, values, _overtaken)]
+    values = {":n": change.seen.revision}
+    return [put_if(tables.operations, item, "attribute_not_exists(PK) OR n = :n", values, _overtaken)]
 
 
-def _position(blinder: Blinder, name: str) -> str:
-    return f"IP#{blinder.blind('ingestion-position', name)}"
+def _position(name: str) -> tuple[str, str]:
+    return f"IP#{name}", "P"
 
 
 def _key(id: str) -> tuple[str, str]:

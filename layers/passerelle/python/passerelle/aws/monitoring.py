@@ -4,7 +4,7 @@
                                                                  up to when what was expected was judged
     clinical    WATCH#<shard>       <time>#<patient key>         when to look at a watch by itself
     clinical    WATCH#<shard>       <time>#<patient key>#<ulid>  something was written; obs: values to compare
-    operations  MEASURED#<patient>  B                            full_at: when what was taken is there again (ms);
+    operations  MEASURED#<person>   B                            full_at: when what was taken is there again (ms);
                                                                  told: until when no refusal is recorded (ms); ttl
 
 For example, a person to be looked at in half an hour, and a care plan that was written now:
@@ -97,26 +97,26 @@ class DynamoAllowance:
         self._dynamodb = dynamodb
         self._table = tables.operations
 
-    def take(self, patient: str, count: int, at: datetime) -> None:
+    def take(self, person: str, count: int, at: datetime) -> None:
         rate = policy()["rate"]
         each = _HOUR_MS // rate["anHour"]
         now, price = int(at.timestamp() * 1000), count * each
         most = now + rate["atOnce"] * each
         try:
-            self._pay(patient, "full_at = :then", {":then": now + price, ":now": now}, _IS_FULL, now)
+            self._pay(person, "full_at = :then", {":then": now + price, ":now": now}, _IS_FULL, now)
         except _ShortError:
             try:
-                self._pay(patient, "full_at = full_at + :price", {":price": price, ":most": most - price}, _LASTS, now)
+                self._pay(person, "full_at = full_at + :price", {":price": price, ":most": most - price}, _LASTS, now)
             except _ShortError as short:
                 wait_ms = short.full_at + price - most
-                is_first = short.told <= now and self._tell(patient, now, now + wait_ms)
+                is_first = short.told <= now and self._tell(person, now, now + wait_ms)
                 raise RateExceededError(seconds=max(1, -(-wait_ms // 1000)), is_first=is_first) from None
 
-    def _pay(self, patient: str, change: str, values: Item, condition: str, now: int) -> None:
+    def _pay(self, person: str, change: str, values: Item, condition: str, now: int) -> None:
         """Raises _ShortError where the condition does not hold."""
         action = update(
             self._table,
-            _bucket(patient),
+            _bucket(person),
             f"SET {change}, #ttl = :ttl",
             {**values, ":ttl": now // 1000 + _KEPT_SECONDS},
             condition=condition,
@@ -125,13 +125,13 @@ class DynamoAllowance:
         )
         self._dynamodb.write(action)
 
-    def _tell(self, patient: str, now: int, until: int) -> bool:
+    def _tell(self, person: str, now: int, until: int) -> bool:
         """Whether this refusal is the one that is recorded."""
         condition = "attribute_not_exists(told) OR told <= :now"
         values = {":told": until, ":now": now}
         try:
             self._dynamodb.write(
-                update(self._table, _bucket(patient), "SET told = :told", values, condition=condition, lost=_ShortError)
+                update(self._table, _bucket(person), "SET told = :told", values, condition=condition, lost=_ShortError)
             )
         except _ShortError:
             return False
@@ -147,8 +147,8 @@ class _ShortError(Exception):
         self.told: int = item.get("told", 0)
 
 
-def _bucket(patient: str) -> tuple[str, str]:
-    return f"MEASURED#{patient}", "B"
+def _bucket(person: str) -> tuple[str, str]:
+    return f"MEASURED#{person}", "B"
 
 
 def _partition(shard: int) -> str:

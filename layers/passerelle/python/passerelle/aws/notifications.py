@@ -87,6 +87,9 @@ class DynamoSubscriptions:
         found = (_opened(item, self._keyring()) for item in items.values())
         return [subscription_from_item(plain) for plain in found if plain is not None]
 
+    def number_owned_by(self, owner: Caller) -> int:
+        return sum(1 for _ in self._dynamodb.query_all(self._table, _owner_key(owner, self._blinder())))
+
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
         pages = in_parallel(*(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys))
@@ -128,42 +131,49 @@ class DynamoSubscriptions:
         item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
         if item is None or item["status"] in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
             return None
-        return Progress(delivered=item["delivered"], is_paced=not is_immediate(_pace_from_map(item["pace"])))
+        return Progress(
+            delivered=item["delivered"],
+            is_paced=not is_immediate(_pace_from_map(item["pace"])),
+            held_until=_instant(item.get("held_until")),
+        )
 
     def acknowledge(self, subscription: Subscription, number: int, at: datetime) -> None:
         # An invocation that outlived its order may acknowledge what another one did.
         self._note(
-            subscription,
+            subscription.id,
             f"{_ANSWERED}, delivered = :number",
             {":none": 0, ":never": None, ":at": at.isoformat(), ":number": number},
             condition="delivered < :number",
         )
 
     def answered(self, subscription: Subscription, at: datetime) -> None:
-        self._note(subscription, _ANSWERED, {":none": 0, ":never": None, ":at": at.isoformat()})
+        self._note(subscription.id, _ANSWERED, {":none": 0, ":never": None, ":at": at.isoformat()})
 
     def count_failure(self, subscription: Subscription, at: datetime) -> int:
         since = subscription.failing_since or at
         changed = self._note(
-            subscription,
+            subscription.id,
             "SET failures = failures + :one, failing_since = :since",
             {":one": 1, ":since": since.isoformat()},
         )
         return int(changed["failures"]) if changed is not None else 0
 
+    def hold(self, id: str, until: datetime) -> None:
+        self._note(id, "SET held_until = :until", {":until": until.isoformat()})
+
     def mark_failing(self, subscription: Subscription, at: datetime) -> None:
-        self._note(subscription, "SET failing_since = :since", {":since": at.isoformat()})
+        self._note(subscription.id, "SET failing_since = :since", {":since": at.isoformat()})
 
     def _note(
         self,
-        subscription: Subscription,
+        id: str,
         expression: str,
         values: Mapping[str, Any],
         *,
         condition: str = "attribute_exists(PK)",
     ) -> Item | None:
         """Change what deliveries write, which is no version of the subscription; None if it was deleted meanwhile."""
-        key = (f"S#{subscription.id}", "S")
+        key = (f"S#{id}", "S")
         try:
             return self._dynamodb.change(
                 update(self._table, key, expression, values, condition=condition, lost=lambda _: Stale())

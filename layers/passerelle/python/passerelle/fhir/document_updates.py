@@ -2,7 +2,7 @@
 
 The document is named by its id, or by a business identifier that is looked up wherever it is (contract PDSM-4): whose
 record that is, the client need not know. Decisions are made on the version that is about to change, and again when
-another change came first.
+another change came first. What a document alone stated is withdrawn with it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,29 @@ from passerelle.fhir.document_patch import WITHDRAWN, DocumentPatch, Revised
 from passerelle.fhir.mhd import identifier_token
 from passerelle.fhir.resource import ResourceDraft
 from passerelle.fhir.search import ParsedQuery
+from passerelle.fhir.statements import Statements
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import Blinder
 from passerelle.records.gate import Gate
 from passerelle.records.model import Draft, ResourceKey, StoredVersion, Subject
 from passerelle.records.ports import RecordStore
 from passerelle.records.search import TokenIs
-from passerelle.records.service import RecordService, Written
+from passerelle.records.service import Plan, RecordService, Written
 
 TYPE: Final = "DocumentReference"
 
 
 class DocumentUpdateService:
-    def __init__(self, *, records: RecordService, gate: Gate, store: RecordStore, blinder: Blinder) -> None:
+    def __init__(
+        self,
+        *,
+        records: RecordService,
+        gate: Gate,
+        store: RecordStore,
+        blinder: Blinder,
+        statements: Callable[[], Statements],
+    ) -> None:
+        self._statements = statements
         self._records = records
         self._gate = gate
         self._store = store
@@ -81,10 +91,22 @@ class DocumentUpdateService:
         if key is None:
             raise NotFound()
         try:
-            return self._records.patch(request, TYPE, key.id, _Revision(request, patch), if_match=if_match)
+            return self._records.patch(
+                request,
+                TYPE,
+                key.id,
+                _Revision(request, patch),
+                if_match=if_match,
+                along=partial(self._what_follows, request),
+            )
         except NotFound:
             refuse()
             raise
+
+    def _what_follows(self, request: Request, plan: Plan) -> list[Plan]:
+        """A document that is withdrawn, which it is once, takes along what it stated."""
+        is_withdrawn = plan.version is not None and plan.version.entry is None
+        return self._statements().withdrawal(request, plan.written.key) if is_withdrawn else []
 
     # --- which document -------------------------------------------------------------------------------------------
 

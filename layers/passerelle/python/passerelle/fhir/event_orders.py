@@ -6,40 +6,41 @@ has to have happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import NAMESPACE_URL, uuid5
 
-from passerelle.errors import Unprocessable
 from passerelle.events import Event
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir import nde
 from passerelle.fhir.dates import date_range, instant, written
 from passerelle.notifications.model import Interest, Subscription
+from passerelle.notifications.ports import Resources
 from passerelle.patients.model import Person
 from passerelle.records.model import ResourceKey
 from passerelle.records.ports import RecordStore
 
 
 class FhirEventOrders:
-    """`notifications.ports.Feed`, of what is declared about a person."""
+    """`notifications.ports.Feed`, of what is declared about a person. `resources` is called when one is told."""
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, resources: Callable[[], Resources]) -> None:
         self._store = store
+        self._resources = resources
 
     def meets(self, interest: Interest, event: Event, person: Person) -> bool:
         """Whether a new declaration is of the type, from one of those who declare, and of the time asked for.
 
-        An order that somebody else gave is for its own subscription, whatever it says.
+        An order is for its own subscription, whatever it says, and from who subscribed.
         """
         resource = self._declared(event) if event.version == 1 else None
         if resource is None:
             return False
         if nde.is_order(resource):
             reference = str(resource["basedOn"][0].get("reference", ""))
-            return reference.rpartition("/")[2] == interest.subscription
+            return reference.rpartition("/")[2] == interest.subscription and event.author == interest.owner.client_id
         asked = parse_qs(interest.filter.query or "")
         happened = nde.event_time(resource)
         assert happened is not None  # checked when it was declared
@@ -52,11 +53,14 @@ class FhirEventOrders:
             and (interest.until is None or first < written(interest.until))
         )
 
-    def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
-        """The order; its id is the same at every attempt. Raises Unprocessable for a declaration that is gone."""
-        resource = self._declared(event)
-        if resource is None:
-            raise Unprocessable("the declaration is gone")
+    def message(
+        self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime
+    ) -> bytes | None:
+        """The order, from the declaration as the subscriber reads it now; its id is the same at every attempt."""
+        body = self._resources().body(subscription.interest.owner, event, person, at)
+        if body is None:
+            return None
+        resource: Mapping[str, Any] = fhir_json.loads(body)
         if nde.is_order(resource):
             return fhir_json.dumps(resource)
         base_url = subscription.base_url

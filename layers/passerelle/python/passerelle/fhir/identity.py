@@ -265,6 +265,16 @@ def with_status(content: Content, status: str, scheme: IdentityScheme) -> dict[s
     return {**content, "extension": [reliability, *others]}
 
 
+def still_qualified(content: Content, before: Content, national: Identifier, scheme: IdentityScheme) -> dict[str, Any]:
+    """With the qualification of the version before: its status, its time and its national identifier."""
+    rules = scheme.reliability
+    known = _extension(before, rules["extension"]).get("extension", [])
+    stated = with_status(with_national(content, national, scheme), str(rules["qualified"]), scheme)
+    reliability, *others = stated["extension"]
+    parts = [*(each for each in known if each.get("url") == _LAST_UPDATED), *reliability["extension"]]
+    return {**stated, "extension": [{**reliability, "extension": parts}, *others]}
+
+
 def dated(content: Content, at: datetime, scheme: IdentityScheme) -> dict[str, Any]:
     """With the time at which the exchange stated the reliability of the identity."""
     extensions = []

@@ -19,7 +19,7 @@ from passerelle.patients.model import Person
 from passerelle.records.service import RecordService
 
 _EXTENSION: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/ihe-intendedRecipient"
-_TOPICS: Final = ("document-changed", "anything-changed")
+_TOPICS: Final = ("document-published", "document-changed", "anything-changed")
 _DIRECTORY: Final = ("Practitioner", "PractitionerRole", "Organization", "HealthcareService", "Location")
 _PARTIES: Final = ("practitioner", "organization", "managingOrganization", "providedBy")  # of what refers to a party
 _MAX_STEPS: Final = 3  # from a role to its professional and its structure

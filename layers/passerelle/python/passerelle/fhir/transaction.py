@@ -77,7 +77,15 @@ from passerelle.patients.model import Person, PersonChange, PersonHolds
 from passerelle.patients.registration import Plan as Registration
 from passerelle.patients.service import PatientService
 from passerelle.records.effects import Effects, with_policies
-from passerelle.records.model import IdentifierClaim, IdentifierUse, RecordVersion, ResourceKey, StoredVersion, Subject
+from passerelle.records.model import (
+    Guard,
+    IdentifierClaim,
+    IdentifierUse,
+    RecordVersion,
+    ResourceKey,
+    StoredVersion,
+    Subject,
+)
 from passerelle.records.search import matches
 from passerelle.records.service import Plan, RecordService, Target, announced
 
@@ -189,13 +197,12 @@ class TransactionService:
             self.authorise(request, meant, level)
         return once(self._journal, request, lambda: self._attempted(request, meant, level, beside), _restored)
 
-    def knows_document(self, request: Request, identifier: tuple[str, str]) -> bool:
-        """Whether a document has this masterIdentifier, for the caller."""
+    def find_document(self, request: Request, identifier: tuple[str, str]) -> ResourceKey | None:
+        """The document that has this masterIdentifier, if there is one for the caller."""
         try:
-            self._relations.named(request, identifier)
+            return self._relations.named(request, identifier).key
         except NotFound:
-            return False
-        return True
+            return None
 
     def bodies(self, request: Request, done: Sequence[Done]) -> dict[ResourceKey, bytes]:
         """The versions that a transaction just made or found, as the caller sees them; nothing for a deletion."""
@@ -542,8 +549,11 @@ class TransactionService:
         if plan.version is not None:
             _note(work, (written.type, written.id), entry)
         for guard in plan.guards:
-            _note(work, ("guard", guard.name), entry)
-        work.changes += _managed(plan.changes) if is_managed else plan.changes
+            for condition in guard.of or (guard.name,):
+                _note(work, ("guard", condition), entry)
+        known = {each.name for each in work.changes if isinstance(each, Guard)}  # as it was read first
+        changes = [each for each in plan.changes if not (isinstance(each, Guard) and each.name in known)]
+        work.changes += _managed(changes) if is_managed else changes
         if entry.type == DOCUMENT and target.current is None and target.key.patient is not None:
             self._publish(work, entry, target)
         self._settle(work, entry, written.key, written.version, is_new=written.is_new, at=written.at)

@@ -43,6 +43,11 @@ def validate(resource: Any, *, expected_type: str | None = None, path: str | Non
         walk.refused += profile_faults(resource, path or resource["resourceType"])
     if walk.refused:
         raise Unprocessable(issues=walk.refused[:MAX_ISSUES])
+    if resource["resourceType"] == "CommunicationRequest" and "extension" in resource:
+        from passerelle.fhir import nde  # few resources declare an event
+
+        if nde.is_declaration(resource):  # by whichever way it comes: what is stored as one is told as one
+            nde.check_declaration(resource)
 
 
 def check_members(value: Mapping[str, Any], type_name: str, path: str) -> list[Issue]:

@@ -32,8 +32,12 @@ TEXTS: Final = {
     "205": "Duplicate key identifier",
     "206": "Application record locked",
     "207": "Application internal error",
+    "business-rule": "A rule of the record is against it",
 }
+_TABLE: Final = "HL70357"
+_LOCAL: Final = "L"  # ERR-3 is a CWE: a code that table 0357 has not is one of the exchange's own
 _LINES: Final = re.compile(r"\r\n|\r|\n")
+_SIGNS: Final = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]")  # of framing: none of them comes back
 _FRAME: Final = "\x0b\x1c\r\n "
 _MARK: Final = codecs.BOM_UTF8.decode("latin-1")
 _PLACE: Final = re.compile(
@@ -45,7 +49,7 @@ _PLACE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """`code` is of table 0357; `path` where: in the message (`OBX[2]-5`), or an element of what it became."""
+    """`code` is of TEXTS; `path` where: in the message (`OBX[2]-5`), or an element of what it became."""
 
     code: str
     path: str = ""
@@ -99,7 +103,7 @@ def _is_wanted(condition: str, *, is_good: bool) -> bool:
 
 def heading_of(data: bytes) -> Heading | None:
     """The header of a message; None for what is no HL7 version 2 in delimiters."""
-    text = data[:8192].decode("latin-1").lstrip(_FRAME).removeprefix(_MARK)
+    text = _SIGNS.sub("", data[:8192].decode("latin-1").lstrip(_FRAME).removeprefix(_MARK))
     return _heading(_LINES.split(text, maxsplit=1)[0], "MSH")
 
 
@@ -146,17 +150,18 @@ def _err(asked: Heading, fault: Fault, *, is_new: bool) -> str:
     component, separator = asked.signs[0], asked.separator
     found = _PLACE.fullmatch(fault.path)
     text = TEXTS.get(fault.code, TEXTS["207"])
+    coding = (fault.code, text, _TABLE if fault.code.isdecimal() else _LOCAL)
     if is_new:
         named = ("segment", "sequence", "field", "repetition", "component")
         place = [found[name] or ("1" if name == "sequence" else "") for name in named] if found else []
         if found and found["field"] and not found["repetition"]:
             place[3] = "1"
-        coded = component.join((fault.code, text, "HL70357"))
+        coded = component.join(coding)
         said = [] if found or not fault.path else ["", "", _escaped(asked, fault.path)]
         return separator.join(["ERR", "", component.join(place).rstrip(component), coded, "E", *said])
     sub = asked.signs[-1]
     place = [found["segment"], found["sequence"] or "1", found["field"] or ""] if found else ["", "", ""]
-    return separator.join(["ERR", component.join([*place, sub.join((fault.code, text, "HL70357"))])])
+    return separator.join(["ERR", component.join([*place, sub.join(coding)])])
 
 
 def _escaped(asked: Heading, text: str) -> str:

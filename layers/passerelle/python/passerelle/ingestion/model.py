@@ -24,7 +24,7 @@ class SourceFormat(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a message is not applied: HL7 table 0357, for every format.
+    """Why a message is not applied: HL7 table 0357, for every format, and one code that the table has no word for.
 
     What is wrong with the content waits for somebody who looks at it; a message of the wrong kind is refused whole.
     """
@@ -41,6 +41,7 @@ class Reason(StrEnum):
     DUPLICATE_KEY = "205"  # another message has this control id
     RECORD_LOCKED = "206"
     INTERNAL_ERROR = "207"
+    BUSINESS_RULE = "business-rule"  # what it says can be stored, and is against a rule of the record
 
     @property
     def is_of_the_kind(self) -> bool:
@@ -102,9 +103,12 @@ class Conversion:
     # Full URLs of DocumentReferences that only keep the message itself: left out where a record takes no document.
     copies: frozenset[str] = field(default_factory=frozenset)
     lost: tuple[str, ...] = ()  # fields with a value that nothing was made of, by name: "PV1-36", "OBX[3]-17"
-    # Full URLs of entries (`PUT Type?identifier=`) that tell a state as of `at`: an older message never overwrites what
-    # a newer one said of the same. Patient and Encounter; documents and results are facts, stored whenever they come.
-    ordered: frozenset[str] = field(default_factory=frozenset)
+    # Patients by full URL of whom the message says at most "validated", as its format has it of qualified identities,
+    # too; each with the national identifier that it names, if it names one.
+    validated: Mapping[str, Identifier | None] = field(default_factory=dict)
+    # Full URLs of entries (`PUT Type?identifier=`) that tell a state as of `at`, each with what its position is kept
+    # with (`Position`): an older message never overwrites what a newer one said of the same.
+    ordered: Mapping[str, str] = field(default_factory=dict)
 
 
 class Converter(Protocol):
@@ -123,8 +127,9 @@ class Inbound:
     """One message of the inbox.
 
     `id` stands for (client, format, sender, control id) and tells none of them; `digest` is the SHA-256 of the bytes.
-    `made` are references to versions (`Type/id/_history/n`); `passed_over` the types of the entries that were left as a
-    newer message had said.
+    `made` are references to versions (`Type/id/_history/n`); `kept` to what a document that no longer stands had
+    stated, and that stays, because others did so, too, or changed it; `passed_over` the types of the entries that were
+    left as a newer message had said.
     """
 
     id: str
@@ -139,6 +144,7 @@ class Inbound:
     path: str = ""  # in the message, or of the element of the FHIR transaction
     made: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     settled_at: datetime | None = None
     parts: int = 0  # that the original is stored in, where it is large
@@ -156,13 +162,44 @@ class Refused:
     path: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a step came to, as `Inbound` has it."""
+
+    made: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+    def __add__(self, other: Applied) -> Applied:
+        return Applied(
+            made=(*self.made, *other.made),
+            kept=(*self.kept, *other.kept),
+            lost=(*self.lost, *other.lost),
+            passed_over=(*self.passed_over, *other.passed_over),
+        )
+
+
 class OvertakenError(Exception):
-    """A newer message about the same was applied meanwhile."""
+    """Another message about the same was applied meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """As of when things that change together are known: the results of an order, the orders of a patient.
+
+    `newest` is by a hash of what each is found by; `revision` counts the changes from 1.
+    """
+
+    revision: int = 0
+    newest: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance(Change):
-    """What `name` stands for is known as of `at`; raises OvertakenError where it is known as of later."""
+    """What has these hashes is known as of `at`; raises OvertakenError unless `name` still is as it was seen."""
 
     name: str
+    seen: Position
+    of: tuple[str, ...]
     at: datetime

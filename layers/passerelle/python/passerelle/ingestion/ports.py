@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from passerelle.access import Request
-from passerelle.ingestion.model import Advance, Conversion, Inbound, Status
+from passerelle.ingestion.model import Advance, Applied, Conversion, Inbound, Position, Status
 from passerelle.patients.model import Identifier
 
 
@@ -35,8 +35,8 @@ class Inbox(Protocol):
 
 
 class Positions(Protocol):
-    def newest(self, names: Collection[str]) -> Mapping[str, datetime]:
-        """As of when each name is known (`model.Advance`); nothing for what nobody told of."""
+    def find(self, names: Collection[str]) -> Mapping[str, Position]:
+        """The positions (`model.Advance`) by name; nothing for what nobody told of."""
 
 
 class Exchange(Protocol):
@@ -47,14 +47,15 @@ class Exchange(Protocol):
 
     def apply(
         self, request: Request, conversion: Conversion, passed_over: Collection[str], advances: Sequence[Advance]
-    ) -> tuple[str, ...]:
-        """Make the transaction without the entries of these full URLs; references to what it wrote.
+    ) -> Applied:
+        """Make the transaction without the entries of these full URLs.
 
-        `advances` are part of its commit. Raises OvertakenError, else what the transaction raises.
+        What a document that it replaces stated alone, and the new one does not state, is withdrawn in the same commit.
+        `advances` are part of it. Raises OvertakenError, else what the transaction raises.
         """
 
-    def withdraw(self, request: Request, document: Identifier) -> str:
-        """Mark a document as entered in error, as its producer may; the reference to its version. NotFound for none."""
+    def withdraw(self, request: Request, document: Identifier) -> Applied:
+        """Mark a document as entered in error, as its producer may, and what it stated alone. NotFound for none."""
 
     def merge(self, request: Request, replaced: Identifier, survivor: Identifier) -> str:
         """Say that one source record of the caller's is replaced by another; the reference to its version."""

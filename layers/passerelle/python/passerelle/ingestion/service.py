@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from passerelle.access import Request
@@ -21,10 +22,12 @@ from passerelle.errors import Busy, Conflict, Fault, Forbidden, NotFound, Passer
 from passerelle.identifiers import Blinder
 from passerelle.ingestion.model import (
     Advance,
+    Applied,
     Conversion,
     Converter,
     Inbound,
     OvertakenError,
+    Position,
     Reason,
     Refused,
     RefusedMessage,
@@ -35,6 +38,9 @@ from passerelle.ingestion.model import (
 from passerelle.ingestion.ports import Exchange, Inbox, Positions
 
 _RACES: Final = 8
+_NOWHERE: Final = Position()
+_HASH: Final = 20  # characters that tell the parts of one position apart
+_MOST_LOST: Final = 1000
 PAGE: Final = 100
 _REASONS: Final = {
     "required": Reason.REQUIRED_FIELD_MISSING,
@@ -43,7 +49,13 @@ _REASONS: Final = {
     "code-invalid": Reason.TABLE_VALUE_NOT_FOUND,
     "not-found": Reason.UNKNOWN_KEY,
     "duplicate": Reason.DUPLICATE_KEY,
+    "multiple-matches": Reason.DUPLICATE_KEY,
     "conflict": Reason.RECORD_LOCKED,
+    "business-rule": Reason.BUSINESS_RULE,
+    "not-supported": Reason.BUSINESS_RULE,
+    "invariant": Reason.DATA_TYPE,
+    "too-long": Reason.DATA_TYPE,
+    "too-costly": Reason.DATA_TYPE,
 }
 
 
@@ -167,7 +179,7 @@ class IngestionService:
         if isinstance(read, _Dead):
             return self._buried(request, inbound, read)
         try:
-            made, passed_over = self._applied(request, inbound, read)
+            done = self._applied(request, inbound, read)
         except (Unavailable, Busy):
             raise
         except Forbidden:
@@ -186,9 +198,10 @@ class IngestionService:
                 status=Status.APPLIED,
                 reason=None,
                 path="",
-                made=made,
-                lost=read.lost,
-                passed_over=passed_over,
+                made=done.made,
+                lost=_listed((*read.lost, *done.lost)),
+                kept=done.kept,
+                passed_over=tuple(sorted(set(done.passed_over))),
                 settled_at=request.at,
             )
         )
@@ -198,42 +211,57 @@ class IngestionService:
             replace(inbound, status=Status.DEAD, reason=dead.reason, path=dead.path, settled_at=request.at)
         )
 
-    def _applied(
-        self, request: Request, inbound: Inbound, conversion: Conversion
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What was made, and what was passed over. A merge comes after what the message says of the survivor."""
+    def _applied(self, request: Request, inbound: Inbound, conversion: Conversion) -> Applied:
+        """A merge comes after what the message says of the survivor."""
         key = f"ingestion-{inbound.id}"
         command = replace(request, idempotency_key=key, fingerprint=inbound.digest)
-        made: tuple[str, ...] = ()
-        passed_over: tuple[str, ...] = ()
+        done = Applied()
         if conversion.bundle:
-            made, passed_over = self._in_order(command, conversion)
+            done = self._in_order(command, conversion, inbound.received_at)
         for number, document in enumerate(conversion.withdrawn):
             step = replace(command, idempotency_key=f"{key}-withdrawal-{number}")
-            made = (*made, self._exchange.withdraw(step, document))
+            done += self._exchange.withdraw(step, document)
         if conversion.merge is not None:
             merged = self._exchange.merge(replace(command, idempotency_key=f"{key}-merge"), *conversion.merge)
-            made = (*made, merged)
-        return made, passed_over
+            done += Applied(made=(merged,))
+        return done
 
-    def _in_order(self, command: Request, conversion: Conversion) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _in_order(self, command: Request, conversion: Conversion, received_at: datetime) -> Applied:
         """Apply all but what a newer message told; the commit itself fails where one comes between."""
-        at = conversion.at
-        if at is None or not conversion.ordered:
-            return self._exchange.apply(command, conversion, (), ()), ()
-        names = _names(command.caller.client_id, conversion)
+        if conversion.at is None or not conversion.ordered:
+            return self._exchange.apply(command, conversion, (), ())
+        at = min(conversion.at, received_at)  # a clock that is ahead must not keep back what comes after
+        places = self._places(command, conversion)
         for _ in range(_RACES):
-            newest = self._positions.newest(names.values())
-            older = {url for url, name in names.items() if newest.get(name, at) > at}
-            ahead = {name for url, name in names.items() if url not in older}
+            known = self._positions.find({name for name, _ in places.values()})
+            older: set[str] = set()
+            ahead: dict[str, list[str]] = {}
+            for url, (name, each) in places.items():
+                if known.get(name, _NOWHERE).newest.get(each, at) > at:
+                    older.add(url)
+                else:
+                    ahead.setdefault(name, []).append(each)
+            advances = [
+                Advance(name=name, seen=known.get(name, _NOWHERE), of=tuple(ahead[name]), at=at)
+                for name in sorted(ahead)
+            ]
             try:
-                made = self._exchange.apply(
-                    command, conversion, older, [Advance(name=name, at=at) for name in sorted(ahead)]
-                )
+                done = self._exchange.apply(command, conversion, older, advances)
             except OvertakenError:
                 continue
-            return made, tuple(sorted(names[url].partition("|")[2].partition("?")[0] for url in older))
+            return done + Applied(passed_over=tuple(url.partition("?")[0] for url in _found_by(conversion, older)))
         raise Busy(headers={"Retry-After": "1"})
+
+    def _places(self, command: Request, conversion: Conversion) -> dict[str, tuple[str, str]]:
+        """By full URL: the position that an entry has a part in, and which; how it is found is what it is."""
+        about = f"{command.caller.domain}|"
+        return {
+            url: (
+                self._blinder.blind("ingestion-position", about + conversion.ordered[url]),
+                self._blinder.blind("ingestion-position", about + found_by)[:_HASH],
+            )
+            for url, found_by in zip(conversion.ordered, _found_by(conversion, conversion.ordered), strict=True)
+        }
 
 
 def _source(request: Request) -> Source:
@@ -251,18 +279,22 @@ def _source(request: Request) -> Source:
     )
 
 
-def _names(client_id: str, conversion: Conversion) -> dict[str, str]:
-    """What the ordered entries are about, by full URL: how they are found is who they are."""
-    return {
-        str(entry["fullUrl"]): f"{client_id}|{entry['request']['url']}"
-        for entry in conversion.bundle.get("entry", ())
-        if entry.get("fullUrl") in conversion.ordered
-    }
+def _found_by(conversion: Conversion, urls: Iterable[str]) -> list[str]:
+    """The conditions by which entries are found, in the order of their full URLs."""
+    requests = {entry.get("fullUrl"): str(entry["request"]["url"]) for entry in conversion.bundle.get("entry", ())}
+    return [requests[url] for url in urls]
+
+
+def _listed(lost: Sequence[str]) -> tuple[str, ...]:
+    """What is lost, as far as anybody reads it; the rest by number."""
+    more = len(lost) - _MOST_LOST
+    return (*lost[:_MOST_LOST], f"and {more} more") if more > 0 else tuple(lost)
 
 
 def _dead(refusal: PasserelleError) -> _Dead:
     issue = refusal.issues[0]
     path = issue.expression or ""
-    if path.endswith((".subject", ".patient")):  # who that is, is what a sender's message most often leaves open
+    if issue.code != "business-rule" and path.endswith((".subject", ".patient")):
+        # Who that is, is what a sender's message most often leaves open.
         return _Dead(Reason.UNKNOWN_KEY, path)
     return _Dead(_REASONS.get(issue.code, Reason.INTERNAL_ERROR), path)

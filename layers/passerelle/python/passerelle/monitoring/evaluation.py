@@ -85,14 +85,15 @@ class Monitor:
         """What an evaluation changes, of one source record."""
         before = evaluation.watch
         after = evaluation.result(wakes_at=wakes_at)
-        if after is before:
+        if after is before and not evaluation.changes:
             return Consequences()
         alerts = list(evaluation.changes.values())
         versions = self.tasks.versions(before.patient, alerts, person.policy.attending_physician, evaluation.at)
         news = {f"Task/{each.after.task}" for each in alerts if each.is_news}
         return Consequences(
             changes=(
-                WatchChange(before=before if before.revision else None, after=after),
+                # Of what began and ended among these values, nothing is left to remember.
+                *([] if after is before else [WatchChange(before=before if before.revision else None, after=after)]),
                 *versions,
                 *_announced(request, versions, news),
             ),

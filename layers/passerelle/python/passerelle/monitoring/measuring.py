@@ -8,7 +8,7 @@ arises is committed with the values that it arises from, by one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -104,7 +104,7 @@ class MeasuringService:
         Raises Unprocessable for a patient who is not known, RateExceededError for more than is taken of one.
         """
         patient, person = self._records.owner_for(request, subject, expression=expression)
-        self._allowance.take(patient, len(entries), request.at)
+        self._allowance.take(person.key, len(entries), request.at)
 
         def run() -> Sequence[Outcome]:
             for attempt in range(_RACES - 1):
@@ -203,7 +203,7 @@ class MeasuringService:
 
 
 def _of(reading: Reading, reference: str) -> Reading:
-    return Reading(measure=reading.measure, value=reading.value, at=reading.at, reference=reference)
+    return replace(reading, reference=reference)
 
 
 def _kept(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -23,6 +23,10 @@ from passerelle.monitoring.rhythm import Rhythm
 _LINGERS: Final = timedelta(days=1)  # after the end of a plan, for what was expected last
 
 
+Labels = tuple[tuple[str, str], ...]
+"""System and code of what hides a resource from somebody; whatever comes of it is hidden from the same."""
+
+
 class AlertKind(StrEnum):
     THRESHOLD = "threshold"
     MISSED_MEASUREMENT = "missed-measurement"
@@ -40,12 +44,13 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A value of an observation, in the unit of its measure."""
+    """A value of an observation, in the unit of its measure; `labels` hide it from somebody."""
 
     measure: str
     value: Decimal
     at: datetime
     reference: str  # Observation/<id>
+    labels: Labels = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +126,7 @@ class Plan:
     responsible: tuple[Mapping[str, Any], ...] = ()
     organisation: Mapping[str, Any] | None = None
     producer: str | None = None
+    labels: Labels = ()  # of the plan and of its goals
 
     @property
     def watched(self) -> tuple[Threshold | Expectation, ...]:

@@ -30,8 +30,8 @@ class Watches(Protocol):
 
 
 class Allowance(Protocol):
-    def take(self, patient: str, count: int, at: datetime) -> None:
-        """Take so many measurements from what a patient's devices may send; raises RateExceededError."""
+    def take(self, person: str, count: int, at: datetime) -> None:
+        """Take so many measurements from what a person's devices may send; raises RateExceededError."""
 
 
 class Plans(Protocol):

@@ -21,6 +21,7 @@ from passerelle.monitoring.model import (
     Concern,
     Ending,
     Expectation,
+    Labels,
     Plan,
     Reading,
     Sighting,
@@ -36,12 +37,13 @@ _SEEN_BACK: Final = timedelta(days=31)  # how far what came late is looked for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChange:
-    """`before` None: it was raised now. `ended` says why nobody has to answer any more."""
+    """`before` None: it was raised now, with `labels`. `ended` says why nobody has to answer any more."""
 
     before: Alert | None
     after: Alert
     plan: Plan | None
     ended: Ending | None = None
+    labels: Labels = ()
 
     @property
     def is_news(self) -> bool:
@@ -81,14 +83,22 @@ class Evaluation:
             self.sighted([Sighting(measure=reading.measure, at=reading.at)])
 
     def _compared(self, plan: Plan, threshold: Threshold, reading: Reading) -> None:
-        concern = self._concern(threshold.key)
+        """Values that are hidden alike are compared by themselves: no alert that others see depends on them."""
+        key = "|".join((threshold.key, *(part for label in sorted(reading.labels) for part in label)))
+        concern = self._concern(key)
         is_outside = threshold.is_outside(reading.value)
         concern = replace(concern, recent=(concern.recent + "io"[is_outside])[-threshold.among :])
         alert = concern.alert
         if alert is None:
             if concern.recent.count("o") >= threshold.outside:
                 alert = self._raised(
-                    plan, threshold.key, AlertKind.THRESHOLD, reading.reference, reading.at, goal=threshold.goal
+                    plan,
+                    key,
+                    AlertKind.THRESHOLD,
+                    reading.reference,
+                    reading.at,
+                    goal=threshold.goal,
+                    labels=reading.labels,
                 )
                 concern = replace(concern, recent="")
         elif is_outside:
@@ -181,7 +191,7 @@ class Evaluation:
         """What no plan has any more, and no visit."""
         known = visits | {each.key for plan in self.plans for each in plan.watched}
         for key, concern in list(self.concerns.items()):
-            if key in known or self._is_past(concern.alert):
+            if key.partition("|")[0] in known or self._is_past(concern.alert):
                 continue
             if concern.alert is not None:
                 self._noted(concern.alert, None, Ending.NOT_EXPECTED)
@@ -260,7 +270,15 @@ class Evaluation:
         self.concerns[concern.key] = concern
 
     def _raised(
-        self, plan: Plan | None, key: str, kind: AlertKind, focus: str, since: datetime, *, goal: str | None = None
+        self,
+        plan: Plan | None,
+        key: str,
+        kind: AlertKind,
+        focus: str,
+        since: datetime,
+        *,
+        goal: str | None = None,
+        labels: Labels = (),
     ) -> Alert:
         alert = Alert(
             key=key,
@@ -273,7 +291,8 @@ class Evaluation:
             since=since,
         )
         alert = self._turned(alert, 0, self.at)
-        self.changes[alert.task] = AlertChange(before=None, after=alert, plan=plan)
+        labels = tuple(dict.fromkeys((*labels, *(plan.labels if plan is not None else ()))))
+        self.changes[alert.task] = AlertChange(before=None, after=alert, plan=plan, labels=labels)
         return alert
 
     def _turned(self, alert: Alert, tier: int, at: datetime) -> Alert:
@@ -289,4 +308,5 @@ class Evaluation:
         earlier = self.changes.get(alert.task)
         before = earlier.before if earlier is not None else self.watch.alert_of(alert.task)
         plan = plan or (earlier.plan if earlier is not None else None)
-        self.changes[alert.task] = AlertChange(before=before, after=alert, plan=plan, ended=ended)
+        labels = earlier.labels if earlier is not None else ()
+        self.changes[alert.task] = AlertChange(before=before, after=alert, plan=plan, ended=ended, labels=labels)

@@ -224,10 +224,17 @@ def is_entitled(owner: Caller, client: Client | None) -> bool:
     return (
         client is not None
         and client.active
-        and (client.role == owner.role or _may_log_in(client, owner))
+        and (_is_itself(client, owner) or _may_log_in(client, owner))
         and may_subscribe(owner)
         and client.scopes.permits(SUBSCRIBES)
     )
+
+
+def _is_itself(client: Client, owner: Caller) -> bool:
+    """Whether the system acts by itself, for whom it acted then."""
+    registered = (client.role, client.organisation, client.patient)
+    is_same = registered == (owner.role, owner.organisation, owner.patient)
+    return is_same and (client.names_professionals or client.professional == owner.professional)
 
 
 def _may_log_in(client: Client, owner: Caller) -> bool:

@@ -95,4 +95,6 @@ class FeedCarrier:
             if event is not None and person is not None:
                 delivery = delivery_id(subscription, kind, (entry,), at)
                 body = self._feed().message(subscription, event, person, delivery, at)
+                if body is None:
+                    continue
                 self._webhooks.post(subscription.endpoint, signed(subscription, delivery, body, at), body)

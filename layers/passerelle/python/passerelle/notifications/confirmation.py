@@ -64,8 +64,13 @@ class Confirmations:
 
     def is_right(self, subscription: Subscription, code: str, at: datetime) -> bool:
         """Raises Conflict when too many codes were tried since it was last started."""
-        tried = f"code|{subscription.id}|{subscription.version}"
-        if not self._allowances.take(tried, limits()["codes_tried"], until=at + LOG_KEPT):
+        most, day, owner = limits(), next_day(at), subscription.interest.owner
+        allowances = (
+            (f"code|{subscription.id}|{subscription.version}", most["codes_tried"], at + LOG_KEPT),
+            # Who starts again and again, or subscribes anew, gets no more letters, and no more guesses.
+            (f"codes|{owner.client_id}|{owner.patient}|{day}", most["codes_tried_by_an_owner_a_day"], day),
+        )
+        if not all(self._allowances.take(name, number, until=until) for name, number, until in allowances):
             raise Conflict("too many codes were tried: start the subscription again, for another letter")
         return code.isascii() and hmac.compare_digest(code, self._code(subscription))
 

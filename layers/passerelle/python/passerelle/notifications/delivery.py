@@ -48,7 +48,13 @@ from passerelle.notifications.model import (
     longest_pause,
 )
 from passerelle.notifications.pace import is_immediate, next_moment
-from passerelle.notifications.ports import Breakers, Carrier, NotificationPorts, Resources
+from passerelle.notifications.ports import (
+    ORDERED_ONCE_WITHIN,
+    Breakers,
+    Carrier,
+    NotificationPorts,
+    Resources,
+)
 from passerelle.notifications.topics import is_urgent
 from passerelle.patients.model import Person
 
@@ -101,6 +107,7 @@ class Deliverer:
         self._client_of = ports.client_of
         self._people = ports.people
         self._may_know = ports.may_know
+        self._is_meant = ports.is_meant
         self._carriers = carriers
         self._breakers = breakers
         self._resources = resources
@@ -187,7 +194,8 @@ class Deliverer:
             number = self._tell(subscription, client, entries, order, at)
             self._subscriptions.acknowledge(subscription, number, at)
             breaker = self._closed(subscription, breaker)
-            subscription = replace(subscription, delivered=number, failures=0, failing_since=None, told_at=at)
+            # Not `told_at`: what has no room in a digest follows at once.
+            subscription = replace(subscription, delivered=number, failures=0, failing_since=None)
             at = self._now()
 
     def _due(self, subscription: Subscription, order: Order, at: datetime) -> Sequence[Notification]:
@@ -196,7 +204,11 @@ class Deliverer:
         if is_immediate(pace):
             return self._log.beyond(subscription.id, subscription.delivered, limit=most)
         waiting = self._log.beyond(subscription.id, subscription.delivered)
-        until = next_moment(pace, waiting[0].at, at, self._zone) if waiting else None
+        if not waiting:
+            return ()
+        # What was numbered late, after the digest of the day, is for the next one.
+        since = max(waiting[0].at, subscription.told_at or waiting[0].at)
+        until = next_moment(pace, since, at, self._zone)
         if until is None:
             return waiting[:most]
         topic = subscription.interest.topic
@@ -233,7 +245,14 @@ class Deliverer:
         order: Order,
         at: datetime,
     ) -> int:
-        """Tell these entries, or the first of them, as the subscriber may know them now; the last number told."""
+        """Tell these entries, or the first of them, as the subscriber may know them now; the last number told.
+
+        A letter tells no numbers: there is none where nothing may be known any more.
+        """
+        if subscription.channel in CONFIRMED:
+            known = (each for each in entries if each.event and self._is_known(subscription, client, each.event, at)[0])
+            if next(known, None) is None:
+                return entries[-1].number
         try:
             self._send(subscription, [self._in_full(subscription, client, entry, at) for entry in entries], at)
             return entries[-1].number
@@ -269,10 +288,19 @@ class Deliverer:
         The number of a notification is still told, so that its absence tells nothing either.
         """
         event = entry.event if subscription.content is not Content.EMPTY else None
-        person = self._people.find_person(event.patient) if event and event.patient else None
-        if event is not None and not self._may_know(subscription.interest.owner, client, event, person, at):
-            event = None
-        return replace(entry, event=event), person
+        if event is None:
+            return replace(entry, event=None), None
+        is_known, person = self._is_known(subscription, client, event, at)
+        return entry if is_known else replace(entry, event=None), person
+
+    def _is_known(
+        self, subscription: Subscription, client: Client | None, event: Event, at: datetime
+    ) -> tuple[bool, Person | None]:
+        """Whether the subscriber is still to know of an event, and may: nobody is told by a standing that has ended."""
+        interest = subscription.interest
+        person = self._people.find_person(event.patient) if event.patient else None
+        is_known = self._may_know(interest.owner, client, event, person, at)
+        return is_known and self._is_meant(interest, event, person, at), person
 
     def _in_full(
         self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime
@@ -315,7 +343,10 @@ class Deliverer:
             self._incident("subscription-in-error")
 
     def _put_off(self, order: Order, pause: timedelta) -> None:
-        self._deliveries.postpone(order.receipt, max(0, math.ceil(min(pause, _LONGEST_HOLD).total_seconds())))
+        pause = min(pause, _LONGEST_HOLD)
+        self._deliveries.postpone(order.receipt, max(0, math.ceil(pause.total_seconds())))
+        if pause > ORDERED_ONCE_WITHIN and not order.urgent:
+            self._subscriptions.hold(order.subscription, self._now() + pause)
 
     # --- the breaker of the origin ----------------------------------------------------------------------------------
 

@@ -11,16 +11,20 @@ is to the person, without a read of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
-from passerelle.notifications.audience import Standing, concerns, is_of_house, is_told, meets, standings_of
+from passerelle.notifications.audience import concerns, meets
 from passerelle.notifications.model import Interest, Turn
-from passerelle.notifications.ports import Feed, NotificationPorts, Turns
-from passerelle.notifications.topics import FEED, is_urgent, topics_of
+from passerelle.notifications.ports import Feed, NotificationPorts
+from passerelle.notifications.topics import is_urgent, topics_of
 from passerelle.patients.model import Person
+
+APPENDED_WITHIN: Final = timedelta(minutes=2)
+"""More than a dispatcher runs, and what the clocks of two machines differ by."""
 
 
 class Dispatcher:
@@ -32,16 +36,16 @@ class Dispatcher:
     when a subscription asks for it: few events need either.
     """
 
-    def __init__(self, ports: NotificationPorts, *, feeds: Mapping[str, Callable[[], Feed]], turns: Turns) -> None:
+    def __init__(self, ports: NotificationPorts, *, feeds: Mapping[str, Callable[[], Feed]]) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
         self._client_of = ports.client_of
         self._people = ports.people
-        self._record = ports.record
         self._may_know = ports.may_know
+        self._is_meant = ports.is_meant
         self._feeds = feeds
-        self._turns = turns
+        self._turns = ports.turns
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
         self._turned: dict[str, Turn] = {}
 
@@ -58,7 +62,7 @@ class Dispatcher:
                     continue
                 number = self._log.append(interest.subscription, event)
                 if number is not None:
-                    self._ordered(interest, event, number)
+                    self._ordered(interest, event, number, at)
             except PasserelleError as error:
                 failure = error
         if failure is not None:
@@ -75,41 +79,26 @@ class Dispatcher:
         return person, [interest for interest in interests if concerns(interest, event, members, at)]
 
     def _is_told(self, interest: Interest, event: Event, person: Person | None, at: datetime) -> bool:
+        """Whether the subscription asked for this change, and its owner is to know of it."""
         return (
-            self._is_for(interest, event, person, at)
+            self._is_meant(interest, event, person, at, self._turn)
+            and meets(interest, event, partial(self._turn, event))
             and self._may_know(interest.owner, self._client_of(interest.owner), event, person, at)
             and self._is_found(interest, event, person)
         )
 
-    def _ordered(self, interest: Interest, event: Event, number: int) -> None:
-        """Order what was appended, unless it was delivered already; how far is read after it was appended."""
+    def _ordered(self, interest: Interest, event: Event, number: int, at: datetime) -> None:
+        """Order what was appended, unless it was delivered already; how far is read after it was appended.
+
+        An order that waits for a time to come looks at the log then, and one more would only wait behind it.
+        """
         progress = self._subscriptions.progress(interest.subscription)
         if progress is None or number <= progress.delivered:
             return
-        self._deliveries.order(interest.subscription, progress.delivered)
+        if progress.held_until is None or at + APPENDED_WITHIN >= progress.held_until:
+            self._deliveries.order(interest.subscription, progress.delivered)
         if progress.is_paced and is_urgent(event, interest.topic):
             self._deliveries.order(interest.subscription, progress.delivered, urgent=True)
-
-    def _is_for(self, interest: Interest, event: Event, person: Person | None, at: datetime) -> bool:
-        """Whether the subscription asked for this change, and its owner is one of those whom the topic is for."""
-        turn = partial(self._turn, event)
-        if interest.topic != FEED and not self._is_in_audience(interest, event, person, at, turn):
-            return False
-        return meets(interest, event, turn)
-
-    def _is_in_audience(
-        self, interest: Interest, event: Event, person: Person | None, at: datetime, turn: Callable[[], Turn]
-    ) -> bool:
-        """What is about nobody is for everybody."""
-        if person is None:
-            return not interest.filter.care_circle
-        _, facts = self._record.admission(interest.owner, person, at)
-        standings = standings_of(interest.owner, event, facts)
-        if interest.filter.care_circle and Standing.CARE_CIRCLE not in standings:
-            return False
-        if is_told(interest, event, standings):
-            return True
-        return is_told(interest, event, {Standing.OWN_HOUSE}) and is_of_house(interest.owner, turn())
 
     def _is_found(self, interest: Interest, event: Event, person: Person | None) -> bool:
         if interest.filter.query is None:

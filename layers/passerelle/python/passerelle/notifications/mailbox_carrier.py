@@ -75,7 +75,8 @@ class MailboxCarrier:
             if code is not None:
                 self._write(subscription, letters.confirmation(code), f"{subscription.id}.handshake", at)
         elif kind is NotificationKind.EVENT:
-            plain = [entry for entry in entries if not self._enclose(subscription, entry, at)]
+            known = [entry for entry in entries if entry.event is not None]
+            plain = [entry for entry in known if not self._enclose(subscription, entry, at)]
             if plain:
                 delivery = f"{subscription.id}.{plain[-1].number}"
                 self._write(subscription, letters.news(self._public_url), delivery, at)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 
 from passerelle.access import Caller, Request
 from passerelle.authorization.model import Client, Party, parties_of
 from passerelle.authorization.ports import Known
-from passerelle.consents.decision import Admission, Standing
+from passerelle.consents.decision import Admission
+from passerelle.consents.decision import Standing as Facts
 from passerelle.events import Event, EventName
-from passerelle.notifications.audience import may_learn
+from passerelle.notifications.audience import Standing, is_of_house, is_told, may_learn, standings_of
 from passerelle.notifications.breaker import Breaker
 from passerelle.notifications.model import (
     Interest,
@@ -22,6 +23,7 @@ from passerelle.notifications.model import (
     SubscriptionStatus,
     Turn,
 )
+from passerelle.notifications.topics import FEED
 from passerelle.patients.model import Identifier, Person
 
 
@@ -35,6 +37,9 @@ class Subscriptions(Protocol):
 
     def owned_by(self, owner: Caller) -> Sequence[Subscription]:
         """Those of a client that acts for the same organisation and person, whoever sits at it."""
+
+    def number_owned_by(self, owner: Caller) -> int:
+        """How many these are."""
 
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         """Interests in these topics that name one of these patient keys, or no patient."""
@@ -61,6 +66,9 @@ class Subscriptions(Protocol):
 
     def count_failure(self, subscription: Subscription, at: datetime) -> int:
         """One more attempt that the endpoint did not acknowledge; how many in a row there are. 0 if it is deleted."""
+
+    def hold(self, id: str, until: datetime) -> None:
+        """Its order was put off until then. No effect on a deleted subscription."""
 
     def mark_failing(self, subscription: Subscription, at: datetime) -> None:
         """It cannot be told from this time on, though nobody tried."""
@@ -91,10 +99,18 @@ class NotificationLog(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`delivered` is the last number acknowledged; `is_paced`: what is not urgent may have to wait."""
+    """`delivered` is the last number acknowledged; `is_paced`: what is not urgent may have to wait.
+
+    Until `held_until` an order waits in the queue, and whatever else is ordered would wait behind it.
+    """
 
     delivered: int
     is_paced: bool
+    held_until: datetime | None = None
+
+
+ORDERED_ONCE_WITHIN: Final = timedelta(minutes=5)
+"""How long the queue of deliveries knows an order, and drops the same one."""
 
 
 class Deliveries(Protocol):
@@ -160,7 +176,7 @@ class Record(Protocol):
     def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
         """Whether a resource of the person's record, as it is now, does not exist for this caller at this time."""
 
-    def admission(self, caller: Caller, person: Person, at: datetime) -> tuple[Admission, Standing]:
+    def admission(self, caller: Caller, person: Person, at: datetime) -> tuple[Admission, Facts]:
         """What is decided about a caller and a person, and from what."""
 
 
@@ -202,8 +218,13 @@ class Feed(Protocol):
     def meets(self, interest: Interest, event: Event, person: Person) -> bool:
         """Whether the changed resource meets the `query`, or did before it was removed."""
 
-    def message(self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime) -> bytes:
-        """The message that says what became of it (ITI-93; an order to notify), in the subscription's `payload`."""
+    def message(
+        self, subscription: Subscription, event: Event, person: Person, delivery: str, at: datetime
+    ) -> bytes | None:
+        """The message that says what became of it (ITI-93; an order to notify), in the subscription's `payload`.
+
+        None where there is nothing to tell any more.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +232,7 @@ class NotificationPorts:
     """What subscribing, dispatch and delivery all need.
 
     `shows_access`: whether an access (the id of its AuditEvent) is one by somebody else, in the history that a caller
-    would read.
+    would read. `shows_prescription`: whether a caller would be given the prescription of this id.
     """
 
     subscriptions: Subscriptions
@@ -220,7 +241,9 @@ class NotificationPorts:
     clients: Clients
     people: People
     record: Record
+    turns: Turns
     shows_access: Callable[[Caller, str, datetime], bool]
+    shows_prescription: Callable[[Caller, str, datetime], bool]
 
     def client_of(self, owner: Caller) -> Client | None:
         """The client of a subscriber as it is today; None where it acts for somebody who is barred."""
@@ -235,7 +258,37 @@ class NotificationPorts:
             return True  # whoever has a copy has to know, and learns no more than that
         if event.name is EventName.RECORD_ACCESSED:
             return self.shows_access(owner, event.reference.removeprefix("AuditEvent/"), at)
-        return person is None or not self.record.is_hidden(owner, person, event.reference, at)
+        if person is not None and self.record.is_hidden(owner, person, event.reference, at):
+            return False
+        if event.name is EventName.PRESCRIPTION_CHANGED:  # not everybody in care relation is concerned by it
+            return self.shows_prescription(owner, event.reference.removeprefix("Task/"), at)
+        return True
+
+    def is_meant(
+        self,
+        interest: Interest,
+        event: Event,
+        person: Person | None,
+        at: datetime,
+        turn_of: Callable[[Event], Turn] | None = None,
+    ) -> bool:
+        """Whether the owner is one of those whom the topic is for, as things are now.
+
+        What is about nobody is for everybody. `turn_of` is asked whose record it is, where nothing else tells.
+        """
+        if interest.topic == FEED:
+            return True
+        if person is None:
+            return not interest.filter.care_circle
+        _, facts = self.record.admission(interest.owner, person, at)
+        standings = standings_of(interest.owner, event, facts)
+        if interest.filter.care_circle and Standing.CARE_CIRCLE not in standings:
+            return False
+        if is_told(interest, event, standings):
+            return True
+        if not is_told(interest, event, {Standing.OWN_HOUSE}):
+            return False
+        return is_of_house(interest.owner, (turn_of or self.turns.of)(event))
 
 
 Renderer = Callable[[Subscription, NotificationKind, Sequence[Notification], int, datetime], bytes]

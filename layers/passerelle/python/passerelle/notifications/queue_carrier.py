@@ -11,7 +11,13 @@ from datetime import datetime
 from typing import Protocol
 
 from passerelle.notifications.carriers import delivery_id, signature
-from passerelle.notifications.model import Content, Notification, NotificationKind, Subscription
+from passerelle.notifications.model import (
+    Content,
+    Notification,
+    NotificationKind,
+    Subscription,
+    UndeliveredError,
+)
 from passerelle.notifications.ports import Renderer
 from passerelle.notifications.signature import DELIVERY_HEADER, SIGNATURE_HEADER
 
@@ -29,11 +35,12 @@ class PartnerQueues(Protocol):
 
 
 class QueueCarrier:
-    """`notifications.ports.Carrier`."""
+    """`notifications.ports.Carrier`. `given` are the queues (ARN) that clients have now, by the client's id."""
 
-    def __init__(self, queues: PartnerQueues, *, render: Renderer) -> None:
+    def __init__(self, queues: PartnerQueues, *, render: Renderer, given: frozenset[tuple[str, str]]) -> None:
         self._queues = queues
         self._render = render
+        self._given = given
 
     def tell(
         self,
@@ -43,7 +50,9 @@ class QueueCarrier:
         total: int,
         at: datetime,
     ) -> None:
-        """What is too long for the queue is told by its id."""
+        """What is too long for the queue is told by its id. A queue may be another client's by now."""
+        if (subscription.interest.owner.client_id, subscription.endpoint) not in self._given:
+            raise UndeliveredError("the queue is no longer given", is_final=True, is_answer=True)
         try:
             self._send(subscription, kind, entries, total, at)
         except TooLongError:

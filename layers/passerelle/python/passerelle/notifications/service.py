@@ -52,6 +52,9 @@ MAX_RESOURCES: Final = 20
 MAX_RESOURCE_BYTES: Final = 3 * 1024 * 1024
 """Of the resources in one answer (AWS Lambda quotas: 6 MB, in JSON within JSON); one is told whatever its size."""
 
+MAX_OWNED: Final = 200
+"""Subscriptions of one owner: each event is compared with all that there are."""
+
 MAX_CHOSEN: Final = 100
 """Subscriptions that one `$status` may name."""
 
@@ -89,6 +92,7 @@ class SubscriptionService:
         self._people = ports.people
         self._record = ports.record
         self._may_know = ports.may_know
+        self._is_meant = ports.is_meant
         self._journal = journal
         self._resources = resources
         self._allow_loopback = allow_loopback
@@ -118,6 +122,8 @@ class SubscriptionService:
         self._check_channel(request, draft)
         if draft.status != SubscriptionStatus.REQUESTED:
             raise _no_such_status("a subscription starts in status requested")
+        if self._subscriptions.number_owned_by(request.caller) >= MAX_OWNED:
+            raise Unprocessable(f"nobody has more than {MAX_OWNED} subscriptions", code="too-costly")
         id_ = new_ulid(request.at)
         interest = Interest(
             subscription=id_,
@@ -340,7 +346,7 @@ class SubscriptionService:
         total = self._log.last_number(id_)
         limit = MAX_RESOURCES if content is Content.FULL_RESOURCE else MAX_EVENTS
         entries = self._log.between(id_, since, min(until or total, total), limit=limit)
-        shown = self._shown(request, entries, content)
+        shown = self._shown(request, subscription.interest, entries, content)
         events = [entry.event for entry in shown if entry.event is not None]
         return CaughtUp(
             subscription=subscription,
@@ -353,27 +359,30 @@ class SubscriptionService:
             content=content,
         )
 
-    def _shown(self, request: Request, entries: Sequence[Notification], content: Content) -> list[Notification]:
+    def _shown(
+        self, request: Request, interest: Interest, entries: Sequence[Notification], content: Content
+    ) -> list[Notification]:
         """Entries as the caller may see them; of full resources, as many as an answer holds."""
         if content is Content.EMPTY:
             return [replace(entry, event=None) for entry in entries]
         shown: list[Notification] = []
         room = MAX_RESOURCE_BYTES
         for entry in entries:
-            seen = self._visible(request, entry, is_full=content is Content.FULL_RESOURCE)
+            seen = self._visible(request, interest, entry, is_full=content is Content.FULL_RESOURCE)
             room -= len(seen.resource or b"")
             if room < 0 and shown:
                 break
             shown.append(seen)
         return shown
 
-    def _visible(self, request: Request, entry: Notification, *, is_full: bool) -> Notification:
+    def _visible(self, request: Request, interest: Interest, entry: Notification, *, is_full: bool) -> Notification:
         event, caller = entry.event, request.caller
         if event is None:
             return entry
         client = self._client_of(caller)
         person = self._people.find_person(event.patient) if event.patient else None
-        if not self._may_know(caller, client, event, person, request.at):
+        is_known = self._may_know(caller, client, event, person, request.at)
+        if not is_known or not self._is_meant(interest, event, person, request.at):
             return replace(entry, event=None)
         if not is_full:
             return entry

@@ -314,6 +314,11 @@ class PatientService(PatientReader):
             raise Forbidden("the caller is not the source of this record")
         return found
 
+    def find_registered(self, request: Request, identifier: Identifier) -> StoredPatient | None:
+        """The source record that the caller registered under an identifier of its own domain."""
+        owner = self._index.find_owner(*identifier) if identifier[0] == request.caller.domain else None
+        return self._store.find(owner) if owner else None
+
     def _registered_as(self, request: Request, stored: StoredPatient) -> Identifier | None:
         """A record may carry others of the caller's domain: those of records that it replaced."""
         own = [each for each in stored.traits.identifiers if each[0] == request.caller.domain]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
-from passerelle.access import Request
+from passerelle.access import Caller, Request
 from passerelle.directory.model import Role
 from passerelle.errors import Invalid, PasserelleError
 from passerelle.prescriptions import history, worklists
@@ -39,6 +40,12 @@ class Reading(Commands):
         if not all(map(prescription.line, target.lines)):
             raise rx("RX-NOT-FOUND")
         return View(prescription=self._seen(request, prescription), line=next(iter(target.lines), None))
+
+    def shows(self, caller: Caller, id: str, at: datetime) -> bool:
+        """Whether the caller would be given the prescription, for who is told of it elsewhere."""
+        request = Request(caller=caller, name="read", action="R", request_id="", at=at, base_url="")
+        found = self.prescriptions.find(id)
+        return found is not None and self._is_visible(request, found) and bool(self._open_to(request, [found]))
 
     def chain(self, request: Request, target: Target) -> Chain:
         """All changes of a prescription; raises RX-NOT-FOUND for a pharmacy that never held a line of it.

@@ -357,14 +357,23 @@ class Gate:
     def owner_among(
         self, request: Request, identifiers: Sequence[Identifier], *, expression: str
     ) -> tuple[str, Person]:
-        """The same by several identifiers of one person, one at least: the first that is known here counts."""
-        *others, last = identifiers
-        for identifier in others:
+        """The same by several identifiers of one person, one at least: the first that is known here counts.
+
+        Raises Unprocessable where they are not all of the same person, as far as they are known.
+        """
+        found: list[tuple[str, Person]] = []
+        refusal: Unprocessable | None = None
+        for identifier in dict.fromkeys(identifiers):
             try:
-                return self.owner_for(request, Subject(identifier=identifier), expression=expression)
-            except Unprocessable:
-                continue
-        return self.owner_for(request, Subject(identifier=last), expression=expression)
+                found.append(self.owner_for(request, Subject(identifier=identifier), expression=expression))
+            except Unprocessable as refused:
+                refusal = refused
+        if not found:
+            assert refusal is not None
+            raise refusal
+        if len({person.key for _, person in found}) > 1:
+            raise Unprocessable("the identifiers are of several people", code="invariant", expression=expression)
+        return found[0]
 
 
 def _is_by(organisation: str, found: Any) -> bool:

@@ -96,11 +96,12 @@ class Guard(Change):
     """Whoever commits it is the only one since `count` was read: raises Overtaken otherwise.
 
     What makes a condition that searches ("if none exists") hold until the commit: all who commit under the same name
-    go one after the other.
+    go one after the other. `of` are the conditions that it stands for; several of a record may share a name.
     """
 
     name: str
     count: int
+    of: tuple[str, ...] = ()
 
 
 class Overtaken(Stale):

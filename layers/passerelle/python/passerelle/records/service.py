@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
@@ -39,6 +40,7 @@ from passerelle.records.ports import RecordStore, Scan
 from passerelle.records.search import Entry, TokenIs, matches
 from passerelle.records.searching import RecordSearch
 
+_GUARDS = 16  # names that the conditions on a person's record share
 _RACES = 32  # attempts of a command that others overtake: some seconds
 _UNKNOWN = "the resource speaks of a document that is not known"
 Revise = Callable[[StoredVersion], Draft | None]  # None: nothing is to change
@@ -251,12 +253,25 @@ class RecordService:
             lambda: self.plan_update(request, draft, self.new(request, draft, condition), if_match=if_match),
         )
 
-    def patch(self, request: Request, type: str, id: str, revise: Revise, *, if_match: int | None) -> Written:
-        """Store what `revise` makes of the current version; without `if_match`, of whichever is current."""
+    def patch(
+        self,
+        request: Request,
+        type: str,
+        id: str,
+        revise: Revise,
+        *,
+        if_match: int | None,
+        along: Callable[[Plan], Sequence[Plan]] = lambda _: (),
+    ) -> Written:
+        """Store what `revise` makes of the current version; without `if_match`, of whichever is current.
+
+        `along` says what follows from it for other resources of the person: it is part of the same commit.
+        """
         return self._run(
             request,
             lambda: self.plan_patch(request, self.existing(request, type, id), revise, if_match=if_match),
             attempts=_RACES if if_match is None else 1,
+            along=along,
         )
 
     def patch_where(
@@ -286,13 +301,22 @@ class RecordService:
             lambda: self.plan_delete(request, self.matching(request, type, condition), if_match=if_match),
         )
 
-    def _run(self, request: Request, plan: Callable[[], Plan], *, attempts: int = _RACES) -> Written:
-        return once(self._journal, request, lambda: self._attempt(request, plan, attempts), _restored)
+    def _run(
+        self,
+        request: Request,
+        plan: Callable[[], Plan],
+        *,
+        attempts: int = _RACES,
+        along: Callable[[Plan], Sequence[Plan]] = lambda _: (),
+    ) -> Written:
+        return once(self._journal, request, lambda: self._attempt(request, plan, attempts, along), _restored)
 
-    def _attempt(self, request: Request, plan: Callable[[], Plan], attempts: int) -> Written:
+    def _attempt(
+        self, request: Request, plan: Callable[[], Plan], attempts: int, along: Callable[[Plan], Sequence[Plan]]
+    ) -> Written:
         """Plan and commit; again when others came between, as long as the command does not name a version.
 
-        Even then where it changes the policy of the person: others change that, too.
+        Even then where it changes the policy of the person, or more than it names: others change that, too.
         """
         attempt = 0
         while True:
@@ -304,20 +328,23 @@ class RecordService:
                     raise
                 attempt += 1
                 continue
-            changes = self.with_policies(request, [planned])
+            others = along(planned)
+            changes = self.with_policies(request, [planned, *others])
             try:
-                return self._commit(request, planned, changes)
+                return self._commit(request, planned, others, changes)
             except Stale:
-                if is_last and not (_has_policy(changes) and attempt < _RACES):
+                if is_last and not ((_has_policy(changes) or others) and attempt < _RACES):
                     raise
             self._pause(attempt)
             attempt += 1
 
-    def _commit(self, request: Request, plan: Plan, changes: Sequence[Change]) -> Written:
+    def _commit(self, request: Request, plan: Plan, others: Sequence[Plan], changes: Sequence[Change]) -> Written:
         written = plan.written
         self.check_mentioned(request, plan)
-        touched = Touched.of([written.patient] if written.patient else [], [written.reference])
-        versions = [plan.version] if plan.version else []
+        plans = [plan, *others]
+        patients = dict.fromkeys(each.written.patient for each in plans if each.written.patient)
+        touched = Touched.of(list(patients), [each.written.reference for each in plans])
+        versions = [each.version for each in plans if each.version is not None]
         account = account_of(request, touched, _kept(written))
         self._journal.commit([*changes, *self.following(request, versions), *announced(request, versions), *account])
         return written
@@ -540,12 +567,15 @@ class RecordService:
             person = self._asked(request, condition, person)
             if person is None:
                 return _Looked(target=None, person=None, guards=())
-        names = self._guards(condition, person)
+        of = self._guards(condition, person)
+        names = list(of)
         sight, *counts = self._in_parallel(
             lambda: self._gate.over(request, person) if person else None,
             *(lambda name=name: self._store.guard_count(name) for name in names),
         )
-        guards = tuple(Guard(name=name, count=count) for name, count in zip(names, counts, strict=True))
+        guards = tuple(
+            Guard(name=name, count=count, of=tuple(of[name])) for name, count in zip(names, counts, strict=True)
+        )
         hits = [hit for hit in self._search.hits(condition.query, sight) if hit.key not in deleted]
         if len(hits) > 1:
             raise Stale("several resources match", code="multiple-matches")
@@ -581,8 +611,11 @@ class RecordService:
         person = self._gate.find_person(patient) if patient else None
         return person if self._gate.may_see(request, person) else None
 
-    def _guards(self, condition: Condition, person: Person | None) -> list[str]:
-        """One for each identifier asked for: who registers an identifier excludes whoever else does."""
+    def _guards(self, condition: Condition, person: Person | None) -> dict[str, list[str]]:
+        """Who registers an identifier excludes whoever else does: by name, the identifiers asked for.
+
+        Those of a person share a few names, because a message may have hundreds, and a commit has a hundred actions.
+        """
         query = condition.query
         identifiers = sorted(
             f"{token.system}|{token.code}"
@@ -592,7 +625,12 @@ class RecordService:
             if isinstance(token, TokenIs)
         )
         about = f"{query.type} {person.key if person else ''}"
-        return [self._blinder.blind("guard", f"{about} {each}") for each in identifiers or [repr(query.criteria)]]
+        of: dict[str, list[str]] = {}
+        for each in identifiers or [repr(query.criteria)]:
+            shared = crc32(each.encode()) % _GUARDS if person else each
+            named = (self._blinder.blind("guard", f"{about} {text}") for text in (shared, each))
+            of.setdefault(next(named), []).append(next(named))
+        return of
 
 
 def _has_policy(changes: Sequence[Change]) -> bool:

@@ -54,16 +54,17 @@ def embedded(data: bytes, *, deleted: bool = False) -> tuple[Embedded, ...]:
     """The reports in a message, in its order; none in a message of results only. Raises RefusedMessageError.
 
     Documents (OBX of type ED) come before text: where there are any, lines of text only repeat them. With `deleted`,
-    those that the message takes back, and no others.
+    those that the message takes back, and no others: these may be named without being sent again, empty.
     """
     message = Message(data)
     header = _header(message)
     documents, lines = [], []
     for obx in message.all("OBX"):
-        if not obx[5] or is_about_transfer(obx) or (obx[11][1] == _DELETED) is not deleted:
+        is_there = bool(obx[5]) or (deleted and obx.raw(2) == "ED")
+        if not is_there or is_about_transfer(obx) or (obx[11][1] == _DELETED) is not deleted:
             continue
         if obx.raw(2) == "ED":
-            documents.append(_document(obx[5], header, obx.number))
+            documents.append(_document(obx[5], header, obx.number, may_be_empty=deleted))
         elif obx.raw(2) in ("FT", "TX"):
             lines.append(obx.text(5))
     if documents:
@@ -72,7 +73,7 @@ def embedded(data: bytes, *, deleted: bool = False) -> tuple[Embedded, ...]:
     return (Embedded(media_type="text/plain", data=f"{text}\n".encode(), header=header),) if text else ()
 
 
-def _document(value: Value, header: Header, place: int) -> Embedded:
+def _document(value: Value, header: Header, place: int, *, may_be_empty: bool) -> Embedded:
     """ED: source application, type of data, subtype, encoding, data."""
     kind, subtype, encoding, content = (value[number] for number in (2, 3, 4, 5))
     data = content.encode()
@@ -83,7 +84,7 @@ def _document(value: Value, header: Header, place: int) -> Embedded:
             data = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
         except ValueError:
             raise RefusedMessageError("a document in the message is not base64") from None
-    if not data:
+    if not data and not may_be_empty:
         raise RefusedMessageError("a document in the message is empty")
     media_type = _BINARY_TYPES.get(subtype.upper()) or (kind.lower() if "/" in kind else "text/plain")
     return Embedded(media_type=media_type, data=data, header=header, place=place)

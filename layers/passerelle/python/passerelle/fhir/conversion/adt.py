@@ -5,8 +5,8 @@ name, PID-11 of type BDL the place of birth, PID-32 the reliability of the ident
 version of its Encounter: where the patient was before is in the history.
 
 The national identifier (INS) is claimed only for an identity that is at least validated, and tells its strict traits
-(contract P11, INS-2, INS-3). The message says "validated" of what the national service confirmed, too: only that
-service qualifies an identity here.
+(contract P11, INS-2, INS-3). The message says "validated" of what the national service confirmed, too, or nothing: only
+that service qualifies an identity here, and what it qualified such a message leaves so (`Conversion.validated`).
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def patient(draft: Draft) -> None:
     complete = {**resource, "extension": extensions, "identifier": identifiers, "active": True}
     first = {name: complete[name] for name in ("resourceType", "extension", *ordered) if complete.get(name)}
     draft.register((own["system"], own["value"]), present({**first, **complete}))
+    if not pid.raw(32) or (reliability and reliability[0]["extension"][0]["valueCoding"]["code"] == "VALI"):
+        draft.validated[str(draft.subject["reference"])] = national
 
 
 def _lose_all(draft: Draft) -> None:

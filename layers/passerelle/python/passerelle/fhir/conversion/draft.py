@@ -40,7 +40,8 @@ class Draft:
         self.patient: Identifier | None = None  # in the source's own domain
         self.subject: Reference = {}
         self.encounter: Reference | None = None
-        self.ordered: set[str] = set()
+        self.validated: dict[str, Identifier | None] = {}
+        self.ordered: dict[str, str] = {}
         self.withdrawn: tuple[Identifier, ...] = ()
         self.lost: list[str] = []
         self.copies: frozenset[str] = frozenset()
@@ -61,7 +62,7 @@ class Draft:
         query = f"identifier={identifier[0]}|{identifier[1]}"
         self.patient, self.subject = identifier, {"reference": url}
         if self.feeds and self.event in table("identity_feeding"):
-            self.ordered.add(url)
+            self.ordered[url] = url
             self._entries[url] = {
                 "fullUrl": url,
                 "resource": patient,
@@ -74,10 +75,15 @@ class Draft:
         """Who is known here by this identifier, and is not the source's to register."""
         self.subject = {"reference": f"Patient?identifier={identifier[0]}|{identifier[1]}"}
 
-    def put(self, resource: Resource, *names: str) -> Reference:
-        """Create or replace what the sender calls so; `names` begin with the kind of thing."""
+    def put(self, resource: Resource, *names: str, within: Sequence[str] = ()) -> Reference:
+        """Create or replace what the sender calls so, unless a newer message told of it.
+
+        `names` begin with the kind of thing. Its position is kept with those of all that are `within` the same: by
+        default, of its kind and about the same person.
+        """
         entry = put(made_identifier(self.source, *names), resource)
         self._entries[entry["fullUrl"]] = entry
+        self.ordered[entry["fullUrl"]] = chr(0).join(within or (names[0], self.whom))
         return {"reference": entry["fullUrl"]}
 
     def visit(self, encounter: Resource, *names: str) -> None:
@@ -85,7 +91,7 @@ class Draft:
         entry = put(made_identifier(self.source, "visit", *names), encounter)
         url = entry["fullUrl"]
         if self.feeds:
-            self.ordered.add(url)
+            self.ordered[url] = url
         else:
             query = str(entry["request"]["url"]).partition("?")[2]
             entry["request"] = {"method": "POST", "url": "Encounter", "ifNoneExist": query}
@@ -138,7 +144,18 @@ class Draft:
         return {**entry, "resource": {**resource, "meta": labelled}}
 
     def _provenance(self, entries: Sequence[Entry]) -> Entry:
-        kept = [each for each in entries if "fullUrl" in each and each["resource"]["resourceType"] != "Binary"]
+        # What is read of a document has a Provenance of its own, which leads to the document.
+        told = {
+            target["reference"]
+            for each in self._others
+            if each["resource"]["resourceType"] == "Provenance"
+            for target in each["resource"]["target"]
+        }
+        kept = [
+            each
+            for each in entries
+            if "fullUrl" in each and each["resource"]["resourceType"] != "Binary" and each["fullUrl"] not in told
+        ]
         original = made_identifier(self.source, "message", self.sender, self.control_id)
         provenance = {
             "resourceType": "Provenance",
@@ -159,12 +176,15 @@ class Draft:
 
 # Documents have labels of their own; who somebody is, and that there is a stay, are no content of a result.
 _NOT_LABELLED = ("Patient", "Encounter", "DocumentReference", "Binary", "Parameters", "Provenance")
+_EARLIEST, _LATEST = 1900, 9000
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 
 
 def _moment(message: Message) -> datetime | None:
+    """When what it tells of happened; None for a time that nobody means."""
     evn, msh = message.first("EVN"), message.first("MSH")
-    return read_time(evn[6][1]) or read_time(evn[2][1]) or read_time(msh[7][1])
+    said = (read_time(each[1]) for each in (evn[6], evn[2], msh[7]))
+    return next((each for each in said if each is not None and _EARLIEST < each.year < _LATEST), None)
 
 
 def digest(segment: Segment, *fields: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from passerelle.consents.visibility import canonical_label
-from passerelle.documents.contents import Header, Inspection, Kind, embedded, inspect, names_other
+from passerelle.documents.contents import Embedded, Header, Inspection, Kind, embedded, inspect, names_other
 from passerelle.documents.contents.header import identifier_of
 from passerelle.documents.contents.hl7v2 import is_about_transfer
 from passerelle.errors import Unprocessable
@@ -66,7 +66,7 @@ def document_entries(data: bytes, subject: str, source: Source, *, sender: str) 
             continue
         published_before.add(report.data)
         path = f"OBX[{report.place}]-5" if report.place else "OBX-5"
-        made, not_made = _published(name, report.data, report.media_type, report.header, subject, source, path)
+        made, not_made = _published(name, report, subject, source, path)
         entries += made
         lost += not_made
         handled.update([report.place] if report.place else _places(message, "TX", "FT"))
@@ -75,7 +75,7 @@ def document_entries(data: bytes, subject: str, source: Source, *, sender: str) 
             lost.append(f"OBX[{report.place}]-11")
     withdrawn = []
     for report in deleted:
-        withdrawn.append(name.of(_identity(report.data, report.media_type), report.data))
+        withdrawn.append(name.of_withdrawn(_identity(report.data, report.media_type), report.data, report.place))
         handled.add(report.place)
     unique = tuple(dict.fromkeys(withdrawn))
     return Documents(entries=tuple(entries), withdrawn=unique, lost=tuple(lost), handled=frozenset(handled))
@@ -113,8 +113,9 @@ def _superseding(document: Identifier) -> dict[str, Any]:
 
 
 def _published(
-    name: _Names, data: bytes, media_type: str, said: Header, subject: str, source: Source, path: str
+    name: _Names, report: Embedded, subject: str, source: Source, path: str
 ) -> tuple[Sequence[Entry], Sequence[str]]:
+    data, media_type, said = report.data, report.media_type, report.header
     found = _inspected(data, media_type, path)
     header = said
     if found.kind is Kind.CDA and found.header is not None:
@@ -130,10 +131,20 @@ def _published(
         data=data,
     )
     entries, url = published(document, identifier, subject, source)
+    entries[0] = _also_named(entries[0], name.ordered(report.place))
     if found.kind is not Kind.CDA:
         return entries, ()
     made = resources_of(data, subject, source, document=url)
     return [*entries, *made.entries], [f"{path}/{each}" for each in made.lost]
+
+
+def _also_named(entry: Entry, identifier: Identifier | None) -> dict[str, Any]:
+    """The document under another identifier, too."""
+    document = entry["resource"]
+    if identifier is None or document["masterIdentifier"] == identifier_element(identifier):
+        return dict(entry)
+    listed = [*document.get("identifier", ()), identifier_element(identifier)]
+    return {**entry, "resource": {**document, "identifier": listed}}
 
 
 def _inspected(data: bytes, media_type: str, path: str) -> Inspection:
@@ -156,6 +167,7 @@ class _Names:
 
     def __init__(self, message: Message, source: Source, sender: str) -> None:
         txa, obr = message.first("TXA"), message.first("OBR")
+        self._message = message
         self._source = source
         self._sender = sender
         self._given: set[Identifier] = set()
@@ -175,6 +187,19 @@ class _Names:
         if is_new:
             self._given.add(named)
         return named
+
+    def of_withdrawn(self, found: Inspection | None, data: bytes, place: int) -> Identifier:
+        """Its own, else that of the message, else what the order calls it: who takes it back need not send it again."""
+        own = found.header.document if found is not None and found.kind is Kind.CDA and found.header else None
+        return own or self._unique or self.ordered(place) or self.of(found, data)
+
+    def ordered(self, place: int) -> Identifier | None:
+        """What the filler's order number (OBR-3) and the kind of observation (OBX-3, OBX-4) call a document."""
+        if not any(self._filler):
+            return None
+        obx = next((each for each in self._message.all("OBX") if each.number == place), None)
+        said = (obx.raw(3).partition("^")[0], obx.raw(4)) if obx is not None else ("", "")
+        return made_identifier(self._source, DOCUMENT, "ordered", self._sender, *self._filler, *said)
 
     def replaced(self, header: Header) -> Any:
         others = [each for each in header.relations if each.kind == "replaces"]

@@ -35,6 +35,7 @@ def convert(data: bytes, source: Source) -> Conversion:
     except RefusedMessageError:
         raise RefusedMessage(Reason.SEGMENT_SEQUENCE, "MSH") from None
     draft = _begun(message, source)
+    _check_is_about_one(message)
     _read_nothing_of(message)
     adt.patient(draft)
     merge = None
@@ -55,7 +56,8 @@ def convert(data: bytes, source: Source) -> Conversion:
         lost=(*message.unread, *draft.lost),
         withdrawn=draft.withdrawn,
         copies=draft.copies,
-        ordered=frozenset(draft.ordered),
+        validated=draft.validated,
+        ordered=draft.ordered,
     )
 
 
@@ -69,6 +71,14 @@ def _begun(message: Message, source: Source) -> Draft:
         raise RefusedMessage(Reason.UNSUPPORTED_EVENT, "MSH-9")
     named = f"{kind}^{event}" if event else kind
     return Draft(message, source, kind=named, event=event, feeds=known.get("feeds", False))
+
+
+def _check_is_about_one(message: Message) -> None:
+    """What follows a second PID would be stored with the first person."""
+    for name, fields in (("PID", (2, 3, 4)), ("MRG", (1,))):
+        said = [[segment.raw(field) for field in fields] for segment in message.all(name)]
+        if any(each != said[0] for each in said):
+            raise RefusedMessage(Reason.SEGMENT_SEQUENCE, f"{name}[2]")
 
 
 def _read_nothing_of(message: Message) -> None:

@@ -101,6 +101,7 @@ class _Conversion:
             at=self._draft.at,
             bundle=self._draft.bundle,
             lost=(*self._draft.lost, *self._message.unread),
+            ordered=self._draft.ordered,
             copies=frozenset((copy,)),
         )
 
@@ -201,7 +202,7 @@ class _Conversion:
             }
             request |= {"subject": self._draft.subject, "requester": asker}
             report |= {"contained": [request], "basedOn": [{"reference": "#request"}]}
-        self._draft.put(self._draft.about(report), "report", *names)
+        self._draft.put(self._draft.about(report), "report", *names, within=names)
 
     def _observation(self, segment: Segment, names: Sequence[str], start: str | None) -> Reference | None:
         code = concept(segment[3], self._source)
@@ -232,7 +233,8 @@ class _Conversion:
             "referenceRange": [reference_range(limits, units)] if limits else None,
         }
         result = self._draft.about(present(found))
-        return self._draft.put(result, *self._again("result", *names, segment[3][1], segment[4][1]))
+        named = self._again("result", *names, segment[3][1], segment[4][1])
+        return self._draft.put(result, *named, within=names)
 
     def _value(self, segment: Segment) -> dict[str, Any] | None:
         """`value[x]`; empty for a result that is not there yet, None for what is no value here."""

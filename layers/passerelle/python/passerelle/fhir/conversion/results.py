@@ -70,7 +70,7 @@ def _report(
     elif effective:
         report["effectiveDateTime"] = effective
     orc.keep(2, 3, 5)
-    draft.put(draft.about(present(report)), "report", *names)
+    draft.put(draft.about(present(report)), "report", *names, within=names)
     for key, reference in results.items():
         made[names + key] = reference
     return [names + key for key in results]
@@ -166,7 +166,7 @@ def observations(
         made |= {"category": category, "specimen": next(iter(specimens or ()), None), **elements}
         key = (*about, str(seen[about]))
         context = names or _context(draft, obx)
-        found[key] = draft.put(draft.about(present(made)), "observation", *context, *key)
+        found[key] = draft.put(draft.about(present(made)), "observation", *context, *key, within=context)
     return found
 
 

@@ -16,13 +16,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from passerelle.access import Request
+from passerelle.consents.visibility import Restriction
 from passerelle.directory.identifiers import IDNPS, IDNST
 from passerelle.errors import Fault, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.dates import instant
 from passerelle.fhir.index import entry_of
 from passerelle.fhir.monitoring.plans import SITE
-from passerelle.fhir.resource import stamped
+from passerelle.fhir.resource import ResourceDraft, stamped
 from passerelle.identifiers import named_ulid
 from passerelle.monitoring.measures import policy
 from passerelle.monitoring.model import Alert, Plan
@@ -54,7 +55,7 @@ class FhirAlerts:
     def _version(self, patient: str, change: AlertChange, attending: str | None, at: datetime) -> RecordVersion:
         key = ResourceKey(type="Task", id=change.after.task, patient=patient)
         if change.before is None:
-            return _made(_task(patient, change, attending, at), key, None, at, _producer(change.plan))
+            return _made(_task(patient, change, attending, at), key, None, at, _producer(change))
         stored = self._store.find_latest(key)
         if stored is None or stored.body is None:
             raise Fault()
@@ -90,6 +91,7 @@ def _made(
 ) -> RecordVersion:
     version = before.version + 1 if before is not None else 1
     stored = stamped(content, key.id, version, at)
+    labels = ResourceDraft(stored, "").labels
     return RecordVersion(
         key=key,
         version=version,
@@ -99,17 +101,23 @@ def _made(
         previous=before.placement if before is not None else None,
         is_managed=True,
         producer=producer,
+        restriction=Restriction(labels=labels, producer=producer) if labels else None,
+        was_restricted=before is not None and before.restriction is not None,
     )
 
 
-def _producer(plan: Plan | None) -> str | None:
-    return plan.producer if plan is not None else None
+def _producer(change: AlertChange) -> str | None:
+    """Whose plan it is: to what is hidden from this organisation, too, it has no claim."""
+    plan = change.plan
+    return plan.producer if plan is not None and set(change.labels) <= set(plan.labels) else None
 
 
 def _task(patient: str, change: AlertChange, attending: str | None, at: datetime) -> dict[str, Any]:
     alert = change.after
+    security = [{"system": system, "code": code} for system, code in change.labels]
     return {
         "resourceType": "Task",
+        **({"meta": {"security": security}} if security else {}),
         **({"basedOn": [{"reference": alert.plan}]} if alert.plan else {}),
         "intent": "order",
         "code": {"coding": [{"system": CODES, "code": alert.kind.value}]},

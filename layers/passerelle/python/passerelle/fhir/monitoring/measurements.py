@@ -11,11 +11,13 @@ An Observation that cannot be taken is refused with the path of what is wrong wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from http import HTTPStatus
 from typing import Any, Final, TypeGuard
 
+from passerelle.consents.visibility import restricting_labels
 from passerelle.errors import Invalid, PasserelleError, TooLarge, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.bundles import EntryResponse
@@ -25,7 +27,7 @@ from passerelle.fhir.resource import ResourceDraft, read_subject
 from passerelle.fhir.validation import check_members, validate
 from passerelle.monitoring.measures import Observed, measure, minutes, observations
 from passerelle.monitoring.measuring import Measurement, Outcome
-from passerelle.monitoring.model import Reading
+from passerelle.monitoring.model import Labels, Reading
 from passerelle.records.model import Subject
 
 MAX_ENTRIES: Final = 100
@@ -106,7 +108,8 @@ def _measurement(resource: Any, base_url: str, place: str, now: datetime) -> Mea
         raise Unprocessable("a subject is required", code="required", expression=f"{place}.subject")
     code, observed = _observed(resource, place)
     at = _at(resource, place, now)
-    readings = tuple(_readings(resource, observed, at, place))
+    labels = labels_of(resource)
+    readings = tuple(replace(each, labels=labels) for each in _readings(resource, observed, at, place))
     return Measurement(
         draft=ResourceDraft(resource, base_url),
         device=_device(resource, place),
@@ -145,6 +148,7 @@ def _at(resource: Value, place: str, now: datetime | None) -> datetime:
 
 
 _OLDEST_YEAR: Final = 2000
+_DIGITS: Final = 100  # before the decimal point, or after it
 _LAST_YEAR: Final = 2999
 
 
@@ -199,6 +203,8 @@ def _reading(element: Value, name: str, at: datetime, place: str) -> Reading:
         raise Unprocessable("a quantity is required", code="required", expression=place)
     if "comparator" in quantity:
         raise _refused("a device measures a value, and no limit", f"{place}.comparator")
+    if _number(quantity["value"]) is None:
+        raise _refused("nobody has such a value", f"{place}.value")
     value = in_measure(quantity, name)
     if value is None:
         raise Unprocessable("a unit of UCUM for this measure is required", code="value", expression=f"{place}.code")
@@ -208,10 +214,17 @@ def _reading(element: Value, name: str, at: datetime, place: str) -> Reading:
 
 
 def in_measure(quantity: Value, name: str) -> Decimal | None:
-    """A quantity in the unit of a measure; None for a unit that is none of it."""
-    if quantity.get("system") != _UCUM or "value" not in quantity:
+    """A quantity in the unit of a measure; None for a unit that is none of it, and for a number of no measure."""
+    number = _number(quantity.get("value"))
+    if quantity.get("system") != _UCUM or number is None:
         return None
-    return measure(name).converted(Decimal(str(quantity["value"])), str(quantity.get("code", "")))
+    return measure(name).converted(number, str(quantity.get("code", "")))
+
+
+def _number(value: Any) -> Decimal | None:
+    """None beyond what can be computed with: JSON has numbers of any exponent."""
+    number = Decimal(str(value)) if value is not None else None
+    return number if number is not None and abs(number.adjusted()) <= _DIGITS else None
 
 
 def _refused(text: str, expression: str) -> Unprocessable:
@@ -228,7 +241,17 @@ def readings_of(resource: Value, reference: str) -> list[Reading]:
         found = [*_readings(resource, observed, at, "")]
     except PasserelleError:  # whoever wrote it did not mean it for this
         return []
-    return [Reading(measure=each.measure, value=each.value, at=at, reference=reference) for each in found]
+    labels = labels_of(resource)
+    return [replace(each, reference=reference, labels=labels) for each in found]
+
+
+def labels_of(resource: Value) -> Labels:
+    """What hides it from somebody."""
+    said = (
+        (str(each.get("system", "")), str(each.get("code", "")))
+        for each in resource.get("meta", {}).get("security", ())
+    )
+    return tuple(each for each in said if restricting_labels([each]))
 
 
 def content_of(resource: Value) -> str:
@@ -251,9 +274,11 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(_plain, value)) + "]"
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        number = Decimal(str(value)).normalize()
-        return str(number)
+        return str(_ANY_NUMBER.normalize(Decimal(str(value))))
     return str(fhir_json.dumps(value).decode())
+
+
+_ANY_NUMBER: Final = Context(prec=_DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 
 class FhirContents:

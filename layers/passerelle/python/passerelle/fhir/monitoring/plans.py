@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir.dates import date_range, written
-from passerelle.fhir.monitoring.measurements import in_measure, readings_of
+from passerelle.fhir.monitoring.measurements import in_measure, labels_of, readings_of
 from passerelle.monitoring.measures import VISIT, home_visits, measure, measure_of, minutes, observations, policy
 from passerelle.monitoring.model import (
     Expectation,
@@ -187,6 +187,7 @@ def read_plan(content: Value, goals: Mapping[str, Value], key: ResourceKey, prod
         responsible=_named(content.get("careTeam", ())) or _named(content.get("contributor", ())),
         organisation=_organisation(content),
         producer=producer,
+        labels=tuple(dict.fromkeys(label for each in (content, *reader.goals) for label in labels_of(each))),
     )
 
 
@@ -217,6 +218,7 @@ class _Reader:
         self._content = content
         self._reference = reference
         self._goals = goals
+        self.goals: list[Value] = []  # those that the plan names
         self.unevaluable: list[Unevaluable] = []
 
     def _unsaid(self, expression: str, reason: str) -> None:
@@ -232,6 +234,7 @@ class _Reader:
                 self._unsaid(place, "no goal in force is known")
                 continue
             reference, content = goal
+            self.goals.append(content)
             if not content.get("target"):
                 self._unsaid(place, "the goal has no target")
             for position, target in enumerate(content.get("target", ())):

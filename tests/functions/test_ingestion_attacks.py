@@ -1,0 +1,225 @@
+"""Messages as they should never come, by the real conversions: nothing in the wrong record, and nothing lost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from local.gateway import Response
+from tests.exchange import Exchange
+from tests.ingesting import acked, call, code, control, held, name_of, send, waiting
+
+HAEMOGLOBIN = "718-7^Hb^LN"
+
+
+def message(kind: str, *rest: str, id: str = "", at: str = "20260302093000", sender: str = "SIL|LABO") -> bytes:
+    header = f"MSH|^~\\&|{sender}|P|R|{at}||{kind}|{id or control()}|P|2.5|||||FRA|UNICODE UTF-8"
+    return "".join(f"{each}\r" for each in (header, *rest)).encode()
+
+
+def pid(local: str, family: str = "", more: str = "") -> str:
+    name = f"{family or name_of(local)}^{name_of(f'given {local}')}"
+    return f"PID|1||{local}^^^H&2.999.1&ISO^PI{more}||{name}^^^^^L||19600101|F"
+
+
+def adt(event: str, local: str, family: str = "", *, at: str, end: str = "") -> bytes:
+    stay = f"PV1|1|I|||||||||||||||||{local}V" + "|" * 25 + f"20260301080000|{end}"
+    return message(f"ADT^{event}", pid(local, family), stay, at=at)
+
+
+def oru(local: str, value: str, *, status: str = "F", order: str = "", at: str = "20260302093000") -> bytes:
+    result = f"OBX|1|NM|{HAEMOGLOBIN}||{value}|g/dL|||||{status}"
+    return message("ORU^R01", pid(local), f"OBR|1||{order or local}F|{HAEMOGLOBIN}", result, at=at)
+
+
+def siu(event: str, local: str, *, at: str) -> bytes:
+    schedule = f"SCH|{local}R|{local}R||||ROUTINE|SUIVI|NORMAL|30|min|^^30^20260410140000^20260410143000"
+    return message(f"SIU^{event}", schedule, pid(local), "RGS|1", at=at)
+
+
+def reason(answer: Response) -> tuple[str, str]:
+    """Of what is not applied: the code of table 0357, and where."""
+    err = acked(answer)["ERR"]
+    return err[3].partition("^")[0], err[2] or (err[7] if len(err) > 7 else "")
+
+
+def values(exchange: Exchange, local: str) -> list[tuple[Any, str]]:
+    return sorted((each["valueQuantity"]["value"], each["status"]) for each in held(exchange, local, "Observation"))
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def test_results_of_two_people_in_one_message_are_nobodys(exchange: Exchange) -> None:
+    both = [
+        line
+        for local in ("A1", "A2")
+        for line in (pid(local), f"OBR|1||{local}F|{HAEMOGLOBIN}", f"OBX|1|NM|{HAEMOGLOBIN}||10|g/dL|||||F")
+    ]
+    answer = send(exchange, message("ORU^R01", *both))
+    assert (code(answer), reason(answer)) == ("AE", ("100", "PID^2"))
+    assert held(exchange, "A1") == held(exchange, "A2") == []
+
+
+def test_several_merges_in_one_message_are_refused_rather_than_made_in_part(exchange: Exchange) -> None:
+    for local in ("A3", "A4"):
+        assert code(send(exchange, message("ADT^A28", pid(local)))) == "AA"
+    merged = (pid("A3"), "MRG|A4^^^H&2.999.1&ISO^PI", pid("A3"), "MRG|A5^^^H&2.999.1&ISO^PI")
+    answer = send(exchange, message("ADT^A40", *merged))
+    assert (code(answer), reason(answer)) == ("AE", ("100", "MRG^2"))
+    assert [each["active"] for each in held(exchange, "A4")] == [True]
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_that_comes_first_stands(exchange: Exchange) -> None:
+    assert code(send(exchange, oru("B1", "11", status="C", at="20260302100000"))) == "AA"
+    assert code(send(exchange, oru("B1", "10", status="F", at="20260302090000"))) == "AA"
+    assert values(exchange, "B1") == [(11, "corrected")]
+
+
+def test_what_a_late_message_alone_says_is_stored(exchange: Exchange) -> None:
+    """Two messages of one order, each with another result; the order is as the newer one said."""
+    late = oru("B2", "10", at="20260302090000").replace(b"718-7^Hb^LN||10", b"789-8^GR^LN||10")
+    assert code(send(exchange, oru("B2", "11", at="20260302100000"))) == "AA"
+    assert code(send(exchange, late)) == "AA"
+    assert values(exchange, "B2") == [(10, "final"), (11, "final")]
+    (report,) = held(exchange, "B2", "DiagnosticReport")
+    assert len(report["result"]) == 1
+
+
+def test_an_appointment_stays_cancelled(exchange: Exchange) -> None:
+    assert code(send(exchange, siu("S15", "B3", at="20260302100000"))) == "AA"
+    assert code(send(exchange, siu("S12", "B3", at="20260302090000"))) == "AA"
+    assert [each["status"] for each in held(exchange, "B3", "Appointment")] == ["cancelled"]
+
+
+def test_a_clock_that_is_ahead_keeps_nothing_back(exchange: Exchange) -> None:
+    assert code(send(exchange, message("ADT^A08", pid("B4", "DEMAIN"), at="29990101000000"))) == "AA"
+    # of this moment, as far as anybody can tell: what comes after it is newer
+    now = held(exchange, "B4")[0]["meta"]["lastUpdated"]
+    after = f"{int(now[:4]) + 1}0101000000"
+    assert code(send(exchange, message("ADT^A08", pid("B4", "APRES"), at=after))) == "AA"
+    assert held(exchange, "B4")[0]["name"][0]["family"] == "APRES"
+
+
+@pytest.mark.parametrize("at", ["00010101000000+1400", "99991231235959-1200", "99991231235959", "20260231", "x"])
+def test_a_time_that_nobody_means_is_no_time(exchange: Exchange, at: str) -> None:
+    assert code(send(exchange, message("ADT^A08", pid("B5"), at=at))) == "AA"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_history_ends_alike_whatever_its_order(exchange: Exchange, seed: int) -> None:
+    local = f"S{seed}"
+    history = [
+        adt("A01", local, "PREMIER", at="20260301080000"),
+        oru(local, "9", status="P", at="20260301090000"),
+        siu("S12", local, at="20260301093000"),
+        oru(local, "10", status="F", at="20260301100000"),
+        adt("A02", local, at="20260301110000"),
+        adt("A08", local, "DEUXIEME", at="20260301120000"),
+        siu("S13", local, at="20260301123000"),
+        oru(local, "8", order=f"{local}bis", at="20260301130000"),
+        oru(local, "11", status="C", at="20260301140000"),
+        siu("S15", local, at="20260301150000"),
+        adt("A03", local, at="20260301160000", end="20260301160000"),
+        adt("A08", local, "DERNIER", at="20260301170000", end="20260301160000"),
+    ]
+    chance = random.Random(seed)
+    sent = chance.sample([*history, *chance.sample(history, 4)], len(history) + 4)
+    assert {code(send(exchange, each)) for each in sent} == {"AA"}
+    assert held(exchange, local)[0]["name"][0]["family"] == "DERNIER"
+    (stay,) = held(exchange, local, "Encounter")
+    assert (stay["status"], stay["period"]["end"][:16]) == ("finished", "2026-03-01T16:00")
+    assert values(exchange, local) == [(8, "final"), (11, "corrected")]
+    assert [each["status"] for each in held(exchange, local, "Appointment")] == ["cancelled"]
+
+
+# --- merges -----------------------------------------------------------------------------------------------------------
+
+
+def merge(replaced: str, survivor: str, **more: str) -> bytes:
+    return message("ADT^A40", pid(survivor), f"MRG|{replaced}^^^H&2.999.1&ISO^PI", **more)
+
+
+def test_what_still_comes_under_a_number_that_was_replaced_is_kept(exchange: Exchange) -> None:
+    """The laboratory learns of a merge later: the identity stays replaced, and the results are the person's."""
+    for local in ("C1", "C2"):
+        assert code(send(exchange, message("ADT^A28", pid(local)))) == "AA"
+    assert code(send(exchange, merge("C1", "C2", at="20260302100000"))) == "AA"
+    answer = send(exchange, oru("C1", "10", at="20260302110000"))
+    assert code(answer) == "AA", answer.body
+    late = send(exchange, adt("A08", "C1", "TARDIF", at="20260302090000"))
+    assert code(late) == "AA", late.body
+    replaced = next(each for each in held(exchange, "C1") if not each["active"])
+    assert (replaced["link"][0]["type"], replaced["name"][0]["family"]) == ("replaced-by", name_of("C1"))
+    assert values(exchange, "C1") == [(10, "final")]
+    assert len(held(exchange, "C1", "Encounter")) == 1
+
+
+def test_merges_that_go_round_or_reach_others_are_refused(exchange: Exchange) -> None:
+    for local in ("C3", "C4", "C5"):
+        assert code(send(exchange, message("ADT^A28", pid(local)))) == "AA"
+    first = merge("C3", "C4")
+    assert code(send(exchange, first)) == code(send(exchange, first)) == code(send(exchange, merge("C3", "C4"))) == "AA"
+    assert code(send(exchange, merge("C4", "C5"))) == "AA"
+    for wrong in (merge("C5", "C3"), merge("C5", "C5")):
+        answer = send(exchange, wrong)
+        assert (code(answer), reason(answer)[0]) == ("AE", "business-rule")
+    foreign = merge("C5", "C4").replace(b"MRG|C5^^^H&2.999.1&", b"MRG|B-1^^^H&2.999.2&")
+    assert code(send(exchange, foreign)) in ("AE", "AR")
+    assert [each["active"] for each in held(exchange, "C5") if each["identifier"][0]["value"] == "C5"] == [True]
+
+
+# --- too much ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_that_loses_very_much_is_told_of_in_part(exchange: Exchange) -> None:
+    noise = ["ZZZ|" + "|".join("1" for _ in range(40))] * 500
+    sent = message("ADT^A08", pid("D1"), *noise)
+    assert code(send(exchange, sent)) == "AA"
+    assert code(send(exchange, sent)) == "AA"
+    listed = call(exchange, "GET", "/ingestion?status=received")
+    assert "parameter" not in listed.json
+
+
+@pytest.mark.parametrize("count", [95, 300])
+def test_a_message_of_many_results_is_applied_whole(exchange: Exchange, count: int) -> None:
+    local = f"D2{count}"
+    listed = [f"OBX|{n}|NM|L{n}^Dosage^L||{n}|g/dL|||||F" for n in range(1, count + 1)]
+    answer = send(exchange, message("ORU^R01", pid(local), f"OBR|1||{local}F|{HAEMOGLOBIN}", *listed))
+    assert code(answer) == "AA", answer.body
+    (report,) = held(exchange, local, "DiagnosticReport")
+    assert len(report["result"]) == count
+
+
+# --- acknowledgements -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", ["X\x1c", "X\x0bY", "\x1c\x0b", "X\x00"])
+def test_no_sign_of_the_frame_comes_back_in_an_acknowledgement(exchange: Exchange, id: str) -> None:
+    answer = send(exchange, message("ADT^A08", pid("E1"), id=id).replace(b"|P|2.5|", b"|P|2.5|"))
+    assert not {0x0B, 0x1C, 0x00} & set(answer.body)
+
+
+def test_nothing_of_a_message_is_in_what_is_told_of_it(exchange: Exchange, caplog: pytest.LogCaptureFixture) -> None:
+    """Reasons, places and lost fields name codes and fields."""
+    sent: Sequence[bytes] = (
+        message("ORU^R01", pid("F1", "SECRETNAME"), "OBX|1|NM|SECRETCODE||SECRETVALUE", "ZSE|SECRETZ"),
+        message("ADT^A01", pid("F1", "SECRETNAME", more="~SECRETID^^^X^SECRET"), "SECRETSEGMENT|1", "PV1|1|SECRET"),
+        merge("SECRETNUMBER", "F1"),
+    )
+    answers = [send(exchange, each) for each in sent]
+    told = [each.body.decode() for each in answers]
+    for each in answers:
+        id = acked(each)["MSH"][9][1:]
+        (item,) = [row for row in exchange.table("operations") if row["PK"]["S"].startswith(f"IN#{id}")]
+        told.append(call(exchange, "GET", f"/ingestion/{item['PK']['S'][3:]}").body.decode())
+        told.append(str(item))
+    assert "SECRET" not in "".join(told)
+    assert "SECRET" not in str([vars(each) for each in caplog.records])
+    assert waiting(exchange)
