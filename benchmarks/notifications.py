@@ -71,12 +71,14 @@ class Clock:
 
 
 def run(local: LocalStack, keys: Keys, console: Console) -> None:
-    with _subscribed(local, keys) as (clock, writer, patients):
-        _writes(writer, patients, 2)  # what is made once is made
-        alone = _waits(clock, writer, patients, console)
-        with _dead(local, keys):
-            beside = _waits(clock, writer, patients, console)
-    console.print(table({"alone": alone, "beside a dead one": beside}))
+    rows: dict[str, list[float]] = {}
+    for most in (1, 20):
+        with _subscribed(local, keys, most) as (clock, writer, patients):
+            _writes(writer, patients, 2)  # what is made once is made
+            rows[f"alone, {most} at a time"] = _waits(clock, writer, patients, console)
+            with _dead(local, keys):
+                rows[f"beside a dead one, {most} at a time"] = _waits(clock, writer, patients, console)
+    console.print(table(rows))
 
 
 def table(rows: Mapping[str, list[float]]) -> Table:
@@ -91,9 +93,9 @@ def table(rows: Mapping[str, list[float]]) -> Table:
 
 
 @contextmanager
-def _subscribed(local: LocalStack, keys: Keys) -> Iterator[tuple[Clock, ExchangeClient, list[str]]]:
+def _subscribed(local: LocalStack, keys: Keys, most: int) -> Iterator[tuple[Clock, ExchangeClient, list[str]]]:
     clock, writer = Clock(), _client(local, keys, "practice")
-    id = _subscribe(writer, clock.url)
+    id = _subscribe(writer, clock.url, most)
     until = time.monotonic() + _SETTLE_SECONDS
     while writer.request("GET", f"Subscription/{id}").json()["status"] != "active":
         if time.monotonic() > until:
@@ -108,7 +110,7 @@ def _subscribed(local: LocalStack, keys: Keys) -> Iterator[tuple[Clock, Exchange
 def _dead(local: LocalStack, keys: Keys) -> Iterator[None]:
     """Subscriptions whose endpoint answered the handshake and nothing since."""
     owner, clock = _client(local, keys, "practice"), Clock()
-    ids = [_subscribe(owner, clock.url) for _ in range(3)]
+    ids = [_subscribe(owner, clock.url, 1) for _ in range(3)]
     while any(owner.request("GET", f"Subscription/{id}").json()["status"] != "active" for id in ids):
         time.sleep(0.1)
     clock.close()
@@ -117,7 +119,7 @@ def _dead(local: LocalStack, keys: Keys) -> Iterator[None]:
         owner.request("DELETE", f"Subscription/{id}")
 
 
-def _subscribe(client: ExchangeClient, endpoint: str) -> str:
+def _subscribe(client: ExchangeClient, endpoint: str, most: int) -> str:
     content = {"extension": [{"url": _BACKPORT + "backport-payload-content", "valueCode": "id-only"}]}
     answer = client.request(
         "POST",
@@ -129,6 +131,7 @@ def _subscribe(client: ExchangeClient, endpoint: str) -> str:
             "criteria": _TOPIC,
             "channel": {
                 "type": "rest-hook",
+                "extension": [{"url": _BACKPORT + "backport-max-count", "valuePositiveInt": most}],
                 "endpoint": endpoint,
                 "payload": "application/fhir+json",
                 "_payload": content,

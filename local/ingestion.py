@@ -104,6 +104,22 @@ def retry(
         raise typer.Exit(1)
 
 
+@ingestion.command()
+def drop(
+    client: ClientOption,
+    id: Annotated[str, typer.Argument(help="The id of a message, as `list` shows it.")],
+    scope: ScopeOption = None,
+    url: UrlOption = None,
+    credentials: CredentialsOption = None,
+) -> None:
+    """Give up a message that will never be applied: nothing of it is kept."""
+    answer = _call(_desk(client, scope, url, credentials), "DELETE", f"/ingestion/{id}", accepts=(204, 404, 409))
+    if answer.status_code != 204:
+        typer.echo(answer.json()["issue"][0]["diagnostics"], err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{id}  dropped")
+
+
 def waiting(desk: ExchangeClient, status: str | None) -> Iterator[Mapping[str, Any]]:
     """The parts of each message that waits, by name, page after page."""
     after = ""

@@ -248,9 +248,8 @@ class Story:
             f"Patient?identifier={self._ins}", content=content, unique=f"urn:uuid:{uuid.uuid4()}"
         )
         self._call("publish (ITI-65)", "hospital-a", "POST", "", (200,), bundle)
-        listed = self._call(
-            "list (ITI-67)", "practice", "GET", f"DocumentReference?patient={patient}&status=current&_count=1", (200,)
-        )
+        asked = f"DocumentReference?patient={patient}&status=current&type=11488-4&_count=1"
+        listed = self._call("list (ITI-67)", "practice", "GET", asked, (200,))
         attachment = listed.json()["entry"][0]["resource"]["content"][0]["attachment"]
         retrieved = self._call("retrieve (ITI-68)", "practice", "GET", attachment["url"], (200,), accept="*/*")
         self._must(retrieved.content == content, "the same bytes come back")

@@ -11,6 +11,7 @@ import pytest
 from local.gateway import Response
 from tests.exchange import Exchange
 from tests.ingesting import acked, call, code, control, held, name_of, send, waiting
+from tests.journeys.test_crashes import Crash, crashing
 
 HAEMOGLOBIN = "718-7^Hb^LN"
 
@@ -197,6 +198,23 @@ def test_a_message_of_many_results_is_applied_whole(exchange: Exchange, count: i
     assert len(report["result"]) == count
 
 
+# --- what is given up -------------------------------------------------------------------------------------------------
+
+
+def test_who_sent_a_message_may_give_it_up(exchange: Exchange) -> None:
+    sent = message("ORU^R01", pid("G1"), f"OBR|1||G1F|{HAEMOGLOBIN}", pid("G2"), id="GIVENUP")
+    assert code(send(exchange, sent)) == "AE"
+    (id,) = [each["id"][0] for each in waiting(exchange) if each["control-id"] == ["GIVENUP"]]
+    assert call(exchange, "DELETE", f"/ingestion/{id}", client="hospital-b").status == 404
+    assert call(exchange, "DELETE", f"/ingestion/{id}").status == 204
+    assert call(exchange, "GET", f"/ingestion/{id}").status == 404
+    assert not [each for each in exchange.table("operations") if id in str(each["PK"]) + str(each["SK"])]
+    other = message("ORU^R01", pid("G1"), f"OBR|1||G1F|{HAEMOGLOBIN}", id="GIVENUP")  # the control id is free again
+    answer = send(exchange, other)
+    assert code(answer) == "AA"
+    assert call(exchange, "DELETE", f"/ingestion/{id}").status == 409
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 
@@ -223,3 +241,45 @@ def test_nothing_of_a_message_is_in_what_is_told_of_it(exchange: Exchange, caplo
     assert "SECRET" not in "".join(told)
     assert "SECRET" not in str([vars(each) for each in caplog.records])
     assert waiting(exchange)
+
+
+# --- wherever a process ends ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["admission", "merge"])
+def test_wherever_the_process_ends_the_same_message_ends_alike(exchange: Exchange, kind: str) -> None:
+    """By the real conversions: after the same message again, all is there as if nothing had happened."""
+
+    def prepared(number: int) -> tuple[str, bytes]:
+        local = f"Z{kind[0]}{number}"
+        allergy = "AL1|1|DA|J01CA04^Amoxicilline^ATC|SV"
+        if kind == "admission":
+            admitted = adt("A01", local, at="20260301080000")
+            return local, admitted + f"{allergy}\rDG1|1||I50.1^Insuffisance^CIM10||20260401|W\r".encode()
+        for each in (local, f"{local}bis"):
+            assert code(send(exchange, message("ADT^A28", pid(each)))) == "AA"
+        return local, merge(local, f"{local}bis")
+
+    def state(local: str) -> list[tuple[str, str, Any]]:
+        kinds = ("Patient", "Encounter", "AllergyIntolerance", "Condition", "Provenance")
+        found = [each for of in kinds for each in held(exchange, local, of)]
+        return [(each["resourceType"], each["meta"]["versionId"], each.get("active")) for each in found]
+
+    expected = None
+    with crashing() as crashes:
+        for number in range(0, 90, 3):  # no crash; then after every third call
+            local, sent = prepared(number)
+            crashes.calls, crashes.at, crashes.is_done = 0, max(number - 1, 1) if number else None, number > 1
+            try:
+                send(exchange, sent)
+            except Crash:
+                is_over = False
+            else:
+                is_over = number > 0
+            crashes.at = None
+            assert (number, code(send(exchange, sent))) == (number, "AA")
+            expected = expected or state(local)
+            assert (number, state(local)) == (number, expected)
+            if is_over:
+                break
+    assert is_over

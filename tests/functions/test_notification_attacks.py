@@ -332,3 +332,33 @@ def test_one_subscriber_has_so_many_subscriptions(exchange: Exchange, webhook: P
         assert refusal(answers[1]) == (422, "too-costly")
         nurse.request("DELETE", f"Subscription/{answers[0].json['id']}")
         assert nurse.post("Subscription", asked).status == 201
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_no_table_says_who_is_waited_for(
+    exchange: Exchange, webhook: PumpedWebhook, hospital: Client, practice: Client, victim: str
+) -> None:
+    """Neither whom declared events are asked for, nor the search of a patient feed."""
+    local = "never-to-be-read-400017"
+    feed = {
+        "resourceType": "Subscription",
+        "status": "requested",
+        "contact": [{"system": "phone", "value": "+33 1 99 00 00 00"}],
+        "reason": "patient administration",
+        "criteria": f"Patient?identifier={examples.DOMAIN}|{local}",
+        "channel": {"type": "message", "endpoint": webhook.url, "payload": "application/fhir+json"},
+    }
+    made = practice.post("Subscription", feed)
+    assert made.status == 201, made.body
+    assert practice.get(f"Subscription/{made.json['id']}").json["criteria"] == feed["criteria"]
+    who = examples.patient(3)[1]
+    who["identifier"] = [{**each, "value": local} for each in who["identifier"] if each["system"] == examples.DOMAIN]
+    exchange.pump.run_until_idle()
+    assert hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", who).status == 201
+    exchange.pump.run_until_idle()
+    assert "message" in [each.get("type") for each in webhook.received]
+    kept = str(exchange.table("operations")) + str(exchange.table("audit"))
+    for word in (local, "10000000000", "sorties"):
+        assert word not in kept

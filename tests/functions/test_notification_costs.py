@@ -52,7 +52,9 @@ def happened(stack: Stack) -> dict[str, Any]:
 
 
 def received(stack: Stack) -> dict[str, Any]:
-    (message,) = stack.sqs.receive_message(QueueUrl=stack.url, AttributeNames=["All"], VisibilityTimeout=600)["Messages"]
+    (message,) = stack.sqs.receive_message(QueueUrl=stack.url, AttributeNames=["All"], VisibilityTimeout=600)[
+        "Messages"
+    ]
     names = {"messageId": "MessageId", "receiptHandle": "ReceiptHandle", "body": "Body", "attributes": "Attributes"}
     return {"Records": [{name: message[wire] for name, wire in names.items()}]}
 

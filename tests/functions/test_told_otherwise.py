@@ -270,7 +270,8 @@ def test_nde_1_declared_events_by_email(exchange: Exchange, operator: Operator, 
         exchange.pump.run_until_idle()
         assert len(mails("nde@cabinet.example")) == letters
     news = mails("nde@cabinet.example")[1].body
-    assert "Sortie" not in news and "SOR" not in news
+    assert "Sortie" not in news
+    assert "SOR" not in news
 
 
 def test_a_queue_that_is_another_clients_by_now(exchange: Exchange, operator: Operator, key: str) -> None:

@@ -16,6 +16,7 @@ from tests.functions.test_converted import document, known, location, mdm, poste
 from tests.ingesting import acked, call, code, held, parts, segments, send
 from tests.journeys.test_crashes import Crash, crashing
 from tests.kinds import ed, pdf
+from tests.ports.test_ingestion import _at_once as at_once
 
 STATED = ("AllergyIntolerance", "Condition", "DiagnosticReport", "Immunization", "MedicationStatement", "Observation")
 _ids = (f"WD-{number}" for number in count(1))
@@ -175,6 +176,24 @@ def test_a_withdrawal_is_whole_wherever_the_process_ended(exchange: Exchange) ->
             assert (at, is_error(before), is_error(after)) == (at, False, True)
             assert (at, versions[1] - versions[0]) == (at, 1)
             assert any(each.startswith("AllergyIntolerance/") for each in shown(exchange, control_of(message))["made"])
+
+
+@pytest.mark.parametrize("at", [6, 10, 14, 18])
+def test_what_is_revised_while_its_document_is_withdrawn_is_not_overwritten(exchange: Exchange, at: int) -> None:
+    """The revision comes before the n-th call of the message: whichever is first, the revision stands."""
+    local = known(exchange, 1)  # again: whoever it is, the statement is new
+    data = short(local, next(_ids))
+    published(exchange, data)
+    (allergy,) = held(exchange, local, "AllergyIntolerance")
+    revised = {**allergy, "note": [{"text": "Confirmée."}]}
+    practice, message = exchange.client("practice"), mdm("T04", local, data, status="D")
+    practice.token()
+    withdrawn, revision = at_once(
+        at, lambda: send(exchange, message), lambda: practice.put(f"AllergyIntolerance/{allergy['id']}", revised)
+    )
+    assert (code(withdrawn), revision.status) == ("AA", 200)
+    (stays,) = held(exchange, local, "AllergyIntolerance")
+    assert (stays["note"][0]["text"], is_error(stays)) == ("Confirmée.", False)
 
 
 # --- replaced ---------------------------------------------------------------------------------------------------------

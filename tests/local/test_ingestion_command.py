@@ -67,3 +67,15 @@ def test_sent_listed_mended_and_retried(run: Run, tmp_path: Path, monkeypatch: p
     assert "made: Observation/" in shown.output
     assert "NUMBER-7" not in run("list", "--client", "hospital-a").output
     assert run("show", "--client", "hospital-a", "nothing").exit_code == 1
+
+
+def test_a_message_is_given_up(run: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.hl7"
+    bad.write_bytes(oru("5009", "?", id="NUMBER-9"))
+    assert run("send", "--client", "hospital-a", str(bad)).exit_code == 1
+    listed = run("list", "--client", "hospital-a")
+    (line,) = [line for line in listed.output.splitlines() if "NUMBER-9" in line]
+    id = line.split()[1]
+    assert run("drop", "--client", "hospital-a", id).exit_code == 0
+    assert run("drop", "--client", "hospital-a", id).exit_code == 1
+    assert "NUMBER-9" not in run("list", "--client", "hospital-a").output

@@ -71,6 +71,7 @@ def test_each_ends_with_every_event_once_and_in_the_order_of_its_numbers(seed: i
         for name in NAMES:
             exchange.store(SubscriptionCreation(subscription=subscription(name)))
         exchange.network.post = post(exchange, chance)  # type: ignore[method-assign]
+        log = exchange.log
         for port in ("log", "subscriptions"):
             setattr(exchange, port, Unreliable(getattr(exchange, port), chance, 0.02))
         coming = [event(version) for version in [*range(1, EVENTS + 1)] * 2]
@@ -83,5 +84,5 @@ def test_each_ends_with_every_event_once_and_in_the_order_of_its_numbers(seed: i
         for name in NAMES:
             first = list(dict.fromkeys(exchange.ids(name)))
             assert first == [f"{name}.{number}" for number in range(1, EVENTS + 1)]
-            told = [each.event.version for each in exchange.log.beyond(name, 0) if each.event]
+            told = [each.event.version for each in log.beyond(name, 0) if each.event]
             assert sorted(told) == list(range(1, EVENTS + 1))

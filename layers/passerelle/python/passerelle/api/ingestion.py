@@ -68,17 +68,18 @@ def serve_ingestion(app: FhirApp) -> None:
             is_listed=False,
             consumes=consumes,
         )(take)
-    for method, path, handle in (
-        ("GET", "", _list),
-        ("GET", "/{id}", _show),
-        ("POST", "/{id}/$retry", _retry),
+    for method, path, action, handle in (
+        ("GET", "", "R", _list),
+        ("GET", "/{id}", "R", _show),
+        ("POST", "/{id}/$retry", "E", _retry),
+        ("DELETE", "/{id}", "D", _discard),
     ):
         app.route(
             method,
             f"{_BASE}{path}",
             base="",
             name="$retry" if method == "POST" else "$ingestion",
-            action="E" if method == "POST" else "R",
+            action=action,
             resource=None,
             permission=None,
             is_listed=False,
@@ -225,6 +226,11 @@ def _list(call: Call, wired: WiredIngestion) -> Reply:
     status = Status(asked) if asked else None
     found, after = wired.ingestion.waiting(call.request, status, after=call.one("after") or "")
     return Reply(body=_parameters(found, after=after), touched=Touched(), is_disclosed=True)
+
+
+def _discard(call: Call, wired: WiredIngestion) -> Reply:
+    wired.ingestion.discard(call.request, call.id)
+    return Reply(status=204, body=None, touched=Touched())
 
 
 def _retry(call: Call, wired: WiredIngestion) -> Reply:

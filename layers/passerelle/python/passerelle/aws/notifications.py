@@ -9,7 +9,8 @@
     operations  B#<blinded origin>          B             breaker: failures, until; ttl
 
 What a subscription to one patient's record says, and who owns it, may tell who the patient is: both are sealed under
-the data key of the record (`keys.py`), and such a subscription is not found any more once that is destroyed.
+the data key of the record (`keys.py`), and such a subscription is not found any more once that is destroyed. What
+narrows a patient feed may be somebody's identifier: it is sealed under a key of the exchange.
 
 An entry, its number and the head are one transaction, so numbers have no gap and an event no second number.
 """
@@ -28,8 +29,9 @@ from passerelle.access import Caller, Scopes
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, Key, delete, delete_if, in_parallel, put, update
 from passerelle.aws.dynamodb import from_attributes as item_from_attributes
 from passerelle.aws.journal import TableNames, actions_of, event_from_map, event_to_map
-from passerelle.aws.keys import DataKeys, opened, place_of
+from passerelle.aws.keys import opened, place_of
 from passerelle.aws.reconciling import HEARTBEATS, heartbeat_item
+from passerelle.aws.sealing import Sealer
 from passerelle.errors import Busy, Fault, NotFound, Stale
 from passerelle.events import Event
 from passerelle.identifiers import Blinder
@@ -72,19 +74,19 @@ class DynamoSubscriptions:
 
     def __init__(self, dynamodb: DynamoDb, tables: TableNames) -> None:
         self._dynamodb = dynamodb
+        self._tables = tables
         self._table = tables.operations
-        self._keyring = tables.keyring
         self._blinder = tables.blinder
 
     def find(self, id: str) -> Subscription | None:
         item = self._dynamodb.get(self._table, (f"S#{id}", "S"))
-        plain = _opened(item, self._keyring()) if item else None
+        plain = _opened(item, self._tables) if item else None
         return subscription_from_item(plain) if plain else None
 
     def owned_by(self, owner: Caller) -> Sequence[Subscription]:
         pointers = self._dynamodb.query_all(self._table, _owner_key(owner, self._blinder()))
         items = self._dynamodb.get_many(self._table, [(f"S#{each['SK']}", "S") for each in pointers])
-        found = (_opened(item, self._keyring()) for item in items.values())
+        found = (_opened(item, self._tables) for item in items.values())
         return [subscription_from_item(plain) for plain in found if plain is not None]
 
     def number_owned_by(self, owner: Caller) -> int:
@@ -93,7 +95,7 @@ class DynamoSubscriptions:
     def interests(self, topics: Iterable[str], patients: Sequence[str]) -> Sequence[Interest]:
         keys = [f"U#{topic}#{patient}" for topic in topics for patient in ("*", *patients)]
         pages = in_parallel(*(lambda key=key: list(self._dynamodb.query_all(self._table, key)) for key in keys))
-        found = (_opened(item, self._keyring()) for items in pages for item in items)
+        found = (_opened(item, self._tables) for items in pages for item in items)
         return [interest_from_item(item) for item in found if item is not None]
 
     def is_awaited(self, topic: str, patients: Sequence[str]) -> bool:
@@ -412,27 +414,34 @@ _PERSONAL: Final = ("interest", "body", "endpoint", "owner", "query", "reference
 
 
 def _sealed(kept: Subscription | Interest, tables: TableNames) -> Item:
-    """The item; with what may be personal sealed, if it is about one patient."""
+    """The item; with what may be personal sealed, if it is about one patient, or a search that may name one."""
     if isinstance(kept, Subscription):
-        item, patient = subscription_to_item(kept), kept.interest.filter.patient
+        item, kept_interest = subscription_to_item(kept), kept.interest
     else:
-        item, patient = interest_to_item(kept), kept.filter.patient
-    if patient is None:
+        item, kept_interest = interest_to_item(kept), kept
+    patient = kept_interest.filter.patient
+    if patient is None and kept_interest.filter.query is None:
         return item
     personal = {name: item[name] for name in _PERSONAL if name in item}
     plain = {name: value for name, value in item.items() if name not in personal}
     if "body" in personal:
         personal["body"] = personal["body"].decode()
     packed = zlib.compress(json.dumps(personal, separators=(",", ":")).encode(), 9)
-    sealed = tables.keyring().sealer(patient).seal(packed, place_of(item))
-    return {**plain, "of": patient, "c": sealed}
+    sealer = tables.keyring().sealer(patient) if patient is not None else _search_sealer(tables)
+    return {**plain, "of": patient, "c": sealer.seal(packed, place_of(item))}
 
 
-def _opened(item: Item, keys: DataKeys) -> Item | None:
+def _search_sealer(tables: TableNames) -> Sealer:
+    """For a search of the patient feed: it may name somebody by an identifier, who may have no record."""
+    return Sealer(tables.blinder().subkey("subscription"))
+
+
+def _opened(item: Item, tables: TableNames) -> Item | None:
     """An item as it was before it was sealed; None if the key was destroyed."""
     if "c" not in item:
         return item
-    packed = opened(keys.find(item["of"]), item["c"], place_of(item))
+    held = tables.keyring().find(item["of"]) if item["of"] is not None else _search_sealer(tables)
+    packed = opened(held, item["c"], place_of(item))
     if packed is None:
         return None
     personal = json.loads(zlib.decompress(packed))

@@ -135,6 +135,13 @@ class IngestionService:
             read = self._authorised(request, read)
         return self._settled(request, waiting, read)
 
+    def discard(self, request: Request, id: str) -> None:
+        """Keep nothing of a message that is not applied; raises NotFound, and Conflict for one that is applied."""
+        waiting = self.find(request, id)
+        if waiting.is_applied:
+            raise Conflict("the message is applied")
+        self._inbox.discard(waiting)
+
     def find(self, request: Request, id: str) -> Inbound:
         """A message of the caller's own; raises NotFound."""
         found = self._inbox.find(id, at=request.at)
