@@ -199,7 +199,8 @@ class Weather:
     dies: float = 0.0  # the process, at a call
     fails: float = 0.0  # a call, half of the time after it took effect
     stalls: float = 0.0
-    lost: float = 0.0  # of the stream, the bus, and the queue of deliveries
+    lost: float = 0.0  # on the stream and the bus
+    purged: float = 0.0  # an order that the queue took; SQS keeps them, and only somebody who purges it does this
     repeated: float = 0.0
     late: float = 0.0  # seconds that a message may take, at most
     refused: float = 0.0  # a notification, in one of the ways that endpoints have
@@ -603,7 +604,7 @@ class Fifo(Queue):
         if self.world.time.now - self._seen.get(id, float("-inf")) < 300:
             return
         self._seen[id] = self.world.time.now
-        if self.world.chance.random() < self.world.weather.lost:
+        if self.world.chance.random() < self.world.weather.purged:
             self.world.count["orders lost"] += 1
             return
         super().send(body, group)

@@ -25,7 +25,7 @@ from passerelle.notifications.reconciling import OUTBOX_KEPT, PARTS, SETTLED, TU
 from tests.simulation import Breakers, Fifo, Orders, Shelf, World
 from tests.unit.test_notification_simulation import stormy
 
-WITHIN = 5
+WITHIN = 10
 
 
 class AcknowledgesFirst(Deliverer):

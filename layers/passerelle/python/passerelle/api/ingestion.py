@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
 from typing import Any, Final, Protocol
 
@@ -23,6 +23,7 @@ from aws_lambda_powertools import Logger
 
 from passerelle.access import Touched
 from passerelle.api.app import COMMITTED, Call, FhirApp, Reply, Wired, places
+from passerelle.api.routes import Action
 from passerelle.errors import Invalid, Issue, TooLarge, Unprocessable
 from passerelle.fhir.dates import instant
 from passerelle.fhir.outcome import outcome
@@ -68,12 +69,13 @@ def serve_ingestion(app: FhirApp) -> None:
             is_listed=False,
             consumes=consumes,
         )(take)
-    for method, path, action, handle in (
+    looked_after: tuple[tuple[str, str, Action, Callable[[Call, WiredIngestion], Reply]], ...] = (
         ("GET", "", "R", _list),
         ("GET", "/{id}", "R", _show),
         ("POST", "/{id}/$retry", "E", _retry),
         ("DELETE", "/{id}", "D", _discard),
-    ):
+    )
+    for method, path, action, handle in looked_after:
         app.route(
             method,
             f"{_BASE}{path}",

@@ -66,8 +66,8 @@ class Route:
 
     `name` is the FHIR interaction (`read`, `search-type`, `create`, ...) or the operation with its `$`; `resource` the
     type it is listed under in the capability statement, None for the whole system. A `raw` route answers with bytes of
-    any type: its handler negotiates. One that is not listed is no FHIR, or only refuses, in words of a guide. `consumes`
-    are the media types that it takes instead of those of FHIR.
+    any type: its handler negotiates. One that is not listed is no FHIR, or only refuses, in words of a guide.
+    `consumes` are the media types that it takes instead of those of FHIR.
     """
 
     method: str
