@@ -20,7 +20,7 @@ from passerelle.fhir.document_patch import WITHDRAWN, DocumentPatch, Revised
 from passerelle.fhir.mhd import identifier_token
 from passerelle.fhir.resource import ResourceDraft
 from passerelle.fhir.search import ParsedQuery
-from passerelle.fhir.statements import Statements
+from passerelle.fhir.statements import Statements, is_read
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import Blinder
 from passerelle.records.gate import Gate
@@ -104,9 +104,11 @@ class DocumentUpdateService:
             raise
 
     def _what_follows(self, request: Request, plan: Plan) -> list[Plan]:
-        """A document that is withdrawn, which it is once, takes along what it stated."""
+        """A document that is withdrawn, which it is once, takes along what it stated, if anything was read of it."""
         is_withdrawn = plan.version is not None and plan.version.entry is None
-        return self._statements().withdrawal(request, plan.written.key) if is_withdrawn else []
+        if not is_withdrawn or plan.version is None or not is_read(fhir_json.loads(plan.version.body or b"{}")):
+            return []
+        return self._statements().withdrawal(request, plan.written.key)
 
     # --- which document -------------------------------------------------------------------------------------------
 

@@ -35,6 +35,16 @@ _HAVING_STATUS: Final = frozenset({"DiagnosticReport", "Immunization", "Medicati
 _SAID_OF_WHAT_IS_SO: Final = frozenset({"clinicalStatus", "abatementDateTime", "abatementAge", "abatementPeriod"})
 
 
+READ: Final = {"system": "https://passerelle.example/CodeSystem/document", "code": "read"}
+"""The tag of a document that resources may have been read of: others have stated nothing."""
+
+
+def is_read(document: Mapping[str, Any]) -> bool:
+    return READ in [
+        {"system": tag.get("system"), "code": tag.get("code")} for tag in document.get("meta", {}).get("tag", [])
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """The current version of what a document stated; `is_alone`: it goes with the document."""

@@ -23,6 +23,7 @@ from passerelle.errors import Unprocessable
 from passerelle.fhir.conversion.cda_sections import resources_of
 from passerelle.fhir.conversion.made import Entry, identifier_element, made_identifier, made_uuid, post
 from passerelle.fhir.generated_metadata import CodedDocument, document_reference
+from passerelle.fhir.statements import READ
 from passerelle.hl7v2.message import Message, RefusedMessageError, Value
 from passerelle.ingestion.model import Reason, RefusedMessage, Source
 from passerelle.patients.model import Identifier
@@ -92,6 +93,7 @@ def published(
     at = source.now
     metadata = document_reference(replace(document, header=header), {"reference": subject}, relations, at)
     attachment = metadata["content"][0]["attachment"]
+    metadata["meta"] = {**metadata.get("meta", {}), "tag": [READ]}
     content = made_uuid(source, "Binary", *identifier)
     binary = {"resourceType": "Binary", "contentType": document.content_type, "data": attachment.pop("data")}
     attachment["url"] = content
