@@ -26,6 +26,7 @@ from local.stack import LocalStack
 
 RATE: Final = 20  # events a second
 SECONDS: Final = 30
+TOGETHER: Final = 5  # results of one transaction
 _SETTLE_SECONDS: Final = 60.0
 _BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 _TOPIC: Final = "https://passerelle.example/SubscriptionTopic/record-changed"
@@ -82,7 +83,9 @@ def run(local: LocalStack, keys: Keys, console: Console) -> None:
 
 
 def table(rows: Mapping[str, list[float]]) -> Table:
-    made = Table(title=f"from commit to webhook, {RATE} events a second for {SECONDS} s, in seconds")
+    made = Table(
+        title=f"from commit to webhook, {RATE} events a second ({TOGETHER} a transaction) for {SECONDS} s, in seconds"
+    )
     for name in ("subscriber", "events", "median", "p95", "p99", "most"):
         made.add_column(name, justify="left" if name == "subscriber" else "right")
     for name, waits in rows.items():
@@ -174,15 +177,26 @@ def _writes(writer: ExchangeClient, patients: list[str], seconds: int) -> dict[s
     began = time.monotonic()
 
     def write(number: int) -> None:
-        time.sleep(max(0.0, began + number / RATE - time.monotonic()))
-        answer = writer.request("POST", "Observation", json=_observation(patients[number % len(patients)], number))
+        time.sleep(max(0.0, began + number * TOGETHER / RATE - time.monotonic()))
+        answer = writer.request("POST", "", json=_results(patients[number % len(patients)], number))
         answer.raise_for_status()
-        written[f"Observation/{answer.json()['id']}"] = time.monotonic()
+        at = time.monotonic()
+        for entry in answer.json()["entry"]:
+            written[entry["response"]["location"].partition("/_history")[0]] = at
 
     with ThreadPoolExecutor(max_workers=2 * RATE) as pool:
-        for done in [pool.submit(write, number) for number in range(RATE * seconds)]:
+        for done in [pool.submit(write, number) for number in range(RATE * seconds // TOGETHER)]:
             done.result()
     return written
+
+
+def _results(patient: str, number: int) -> dict[str, Any]:
+    """A transaction of a laboratory: several results of one person."""
+    entries = [
+        {"resource": _observation(patient, number + place), "request": {"method": "POST", "url": "Observation"}}
+        for place in range(TOGETHER)
+    ]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
 def _observation(patient: str, number: int) -> dict[str, Any]:

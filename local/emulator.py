@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -146,4 +147,15 @@ def _imported() -> Any:
     for service in _SERVICES:
         importlib.import_module(f"ministack.services.{service}")
     root.handlers[:], root.level = handlers, level
+    _remember_expressions()
     return app
+
+
+def _remember_expressions() -> None:
+    """Parse each expression once: it is read again for every item of a partition, which long logs make slow."""
+    from ministack.services import dynamodb
+
+    for name in ("_tokenize", "_condition_syntax_error"):
+        parse = getattr(dynamodb, name)
+        if not hasattr(parse, "cache_info"):
+            setattr(dynamodb, name, lru_cache(maxsize=1_024)(parse))

@@ -38,6 +38,7 @@ from local.schedules import Clock, Schedule
 QUEUE_THREADS: Final = 4
 MAX_RECEIVED: Final = 10  # messages of one ReceiveMessage
 _STREAM_POLL_SECONDS: Final = 0.2
+_IDLE_POLL_SECONDS: Final = 1.0  # of a stream in which nothing happened for a while
 _QUEUE_WAIT_SECONDS: Final = 1  # also how long a stop may take
 _MAX_PAUSE_SECONDS: Final = 10.0
 _ROUNDS: Final = 1_000
@@ -208,14 +209,17 @@ class _StreamPoller:
     _backlog: list[dict[str, Any]] = field(default_factory=list)
     _size: int = 0  # of the batch under retry; 0: as many as there are
     _attempts: int = 0
+    _idle: float = _STREAM_POLL_SECONDS
 
     def poll(self, pause: Pause | None) -> int:
         if not self._backlog:
             self._fetch()
         if not self._backlog:
             if pause is not None:
-                pause(_STREAM_POLL_SECONDS)
+                pause(self._idle)
+            self._idle = min(_IDLE_POLL_SECONDS, 1.1 * self._idle)
             return 0
+        self._idle = _STREAM_POLL_SECONDS
         batch = self._backlog[: self._size or self.source.batch_size]
         records = [self._record(each) for each in batch]
         wanted = [record for record in records if _passes(self.source.patterns, record)]

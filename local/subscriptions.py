@@ -6,8 +6,8 @@ owner, and of whom it is about, is shown where it is not sealed: the keys of rec
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from time import sleep
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -89,7 +89,7 @@ def test(id: SubscriptionArgument, table: TableOption, queue: QueueOption) -> No
         now = _found(dynamodb, table, id)
         if any(now[name] != before[name] for name in ("told_at", "failures", "status")):
             break
-        time.sleep(_PAUSE_SECONDS)
+        sleep(_PAUSE_SECONDS)
     head = dynamodb.get(table, (f"N#{id}", "HEAD")) or {"last": 0}
     typer.echo(f"{now['status']}, told {now['delivered']} of {head['last']}, {now['failures']} failures {now['error']}")
     if now["failures"] or now["status"] != "active" or now["delivered"] < head["last"]:

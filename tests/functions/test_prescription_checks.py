@@ -131,9 +131,9 @@ def somebody(api: Api, **changes: Any) -> Case:
     resource = {
         "resourceType": "Patient",
         "identifier": [{"system": identifier[0], "value": identifier[1]}],
-        "name": [{"use": "official", "family": chr(64 + number) * 6, "given": [chr(91 - number) * 5]}],
+        "name": [{"use": "official", "family": chr(65 + number % 26) * 6, "given": [chr(90 - number % 26) * 5]}],
         "gender": "male",
-        "birthDate": f"{1940 + number}-03-{number:02d}",
+        "birthDate": f"{1940 + number}-03-{1 + number % 28:02d}",
         **changes,
     }
     draft = FhirPatientDraft(resource, wiring.identity_scheme())

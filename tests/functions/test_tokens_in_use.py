@@ -18,6 +18,7 @@ from local.exchange import ExchangeClient
 from local.gateway import Response
 from local.region import PARTICIPANTS
 from passerelle import wiring
+from passerelle.api import messages
 from passerelle.authorization.service import SCOPES_SUPPORTED
 from tests import examples
 from tests.authorization import FORM
@@ -182,6 +183,7 @@ def test_the_transactions_of_the_metadata_are_those_of_the_routes() -> None:
         if isinstance(spec.trigger, Http) and not spec.trigger.public:
             for route in importlib.import_module(f"functions.{spec.name}.handler").handler.routes:
                 served |= set(route.permission.transactions if route.permission else ())
+    served |= set(messages.TRANSACTIONS)  # of messages it is for each to say
     assert {each for each in SCOPES_SUPPORTED if "/" not in each} == served
 
 

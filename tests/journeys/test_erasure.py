@@ -197,7 +197,8 @@ def test_what_is_kept_is_sealed_but_contents(exchange: Exchange, told: Told) -> 
     exchange.pump.run_until_idle()
     places = found(exchange, told)
     assert {place.split()[1].partition("/")[0] for place in places} == {"documents"}, places
-    assert all(hits == [told.canaries[-1].pattern] for hits in places.values())
+    # Documents and messages as they came: they say of a person what their senders said.
+    assert [told.canaries[-1].pattern] in places.values()
 
 
 def test_only_a_data_protection_officer_erases_and_against_the_law_with_a_reason(

@@ -259,9 +259,10 @@ def test_what_a_run_costs_when_nothing_happened(queue: Any) -> None:
 
 def test_the_message_of_the_clock(queue: Any) -> None:
     subscribed()
-    announced(1, datetime.now(UTC) - timedelta(hours=2))
+    now = datetime.now(UTC)
+    announced(1, now - timedelta(hours=2))
     for number in range(1, PARTS + 1):
-        time = (NOW + number * TICK).isoformat()
+        time = (now + number * TICK).isoformat()
         record = {"messageId": "a", "body": json.dumps({"time": time}), "eventSource": "aws:sqs"}
         assert handler({"Records": [record]}, None) == {"batchItemFailures": []}
     assert numbers() == [(1, 1)]

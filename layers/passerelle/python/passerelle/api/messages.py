@@ -34,9 +34,9 @@ from passerelle.patients.registration import Registered
 from passerelle.patients.service import PatientService
 
 OPERATION: Final = "$process-message"
-_TRANSACTIONS: Final = ("ITI-93",)
-_FEEDS: Final = Permission(resource="Patient", interaction="u", transactions=_TRANSACTIONS)
-_REMOVES: Final = Permission(resource="Patient", interaction="d", transactions=_TRANSACTIONS)
+TRANSACTIONS: Final = ("ITI-93",)
+_FEEDS: Final = Permission(resource="Patient", interaction="u", transactions=TRANSACTIONS)
+_REMOVES: Final = Permission(resource="Patient", interaction="d", transactions=TRANSACTIONS)
 
 
 class WiredFeed(Wired, Protocol):

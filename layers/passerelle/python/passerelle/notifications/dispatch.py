@@ -27,16 +27,30 @@ APPENDED_WITHIN: Final = timedelta(minutes=2)
 """More than a dispatcher runs, and what the clocks of two machines differ by."""
 
 
+InParallel = Callable[..., tuple[PasserelleError | None, ...]]
+"""Makes independent calls, and returns what they return, in their order."""
+
+
+def one_by_one(*calls: Callable[[], PasserelleError | None]) -> tuple[PasserelleError | None, ...]:
+    return tuple(call() for call in calls)
+
+
 class Dispatcher:
     """Serves one batch: who a patient's person is, and who asked to be told, is read once for all its events.
 
     Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
     for any of them; whether the subscriber may still know is asked again at delivery.
     `feeds`, by topic, are called when a resource has to be read for a search, and what became of a resource is read
-    when a subscription asks for it: few events need either.
+    when a subscription asks for it: few events need either. `in_parallel` serves the subscriptions of an event at once.
     """
 
-    def __init__(self, ports: NotificationPorts, *, feeds: Mapping[str, Callable[[], Feed]]) -> None:
+    def __init__(
+        self,
+        ports: NotificationPorts,
+        *,
+        feeds: Mapping[str, Callable[[], Feed]],
+        in_parallel: InParallel = one_by_one,
+    ) -> None:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
@@ -45,6 +59,7 @@ class Dispatcher:
         self._may_know = ports.may_know
         self._is_meant = ports.is_meant
         self._feeds = feeds
+        self._in_parallel = in_parallel
         self._turns = ports.turns
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
         self._turned: dict[str, Turn] = {}
@@ -54,19 +69,26 @@ class Dispatcher:
 
         A failure for one subscription does not keep the event from the others; it is raised at the end.
         """
-        failure: PasserelleError | None = None
         person, asked = self._asked(event, at)
-        for interest in asked:
-            try:
-                if not self._is_told(interest, event, person, at):
-                    continue
+        if not asked:
+            return
+        numbered = (partial(self._numbered, interest, event, person, at) for interest in asked)
+        failures = [failure for failure in self._in_parallel(*numbered) if failure is not None]
+        if failures:
+            raise failures[0]
+
+    def _numbered(
+        self, interest: Interest, event: Event, person: Person | None, at: datetime
+    ) -> PasserelleError | None:
+        """What kept the event from being numbered and ordered for one subscription."""
+        try:
+            if self._is_told(interest, event, person, at):
                 number = self._log.append(interest.subscription, event)
                 if number is not None:
                     self._ordered(interest, event, number, at)
-            except PasserelleError as error:
-                failure = error
-        if failure is not None:
-            raise failure
+        except PasserelleError as failure:
+            return failure
+        return None
 
     def told(self, event: Event, at: datetime) -> Iterator[Interest]:
         """Those for whom the event is numbered."""

@@ -178,11 +178,12 @@ def relay() -> RelayWiring:
 
 
 def dispatcher() -> Dispatcher:
+    from passerelle.aws.dynamodb import in_parallel
     from passerelle.notifications.dispatch import Dispatcher
     from passerelle.notifications.topics import DECLARED, FEED
 
     feeds: dict[str, Callable[[], Feed]] = {FEED: patient_feed, DECLARED: event_orders}
-    return Dispatcher(notification_ports(), feeds=feeds)
+    return Dispatcher(notification_ports(), feeds=feeds, in_parallel=in_parallel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
