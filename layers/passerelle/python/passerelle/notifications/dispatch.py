@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from passerelle.access import Caller
+from passerelle.authorization.model import Client
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
 from passerelle.notifications.audience import concerns, meets
@@ -36,7 +38,7 @@ def one_by_one(*calls: Callable[[], PasserelleError | None]) -> tuple[Passerelle
 
 
 class Dispatcher:
-    """Serves one batch: who a patient's person is, and who asked to be told, is read once for all its events.
+    """Serves one batch: who a patient's person is, who asked to be told, and which client that is, is read once for it.
 
     Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
     for any of them; whether the subscriber may still know is asked again at delivery.
@@ -63,6 +65,7 @@ class Dispatcher:
         self._turns = ports.turns
         self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
         self._turned: dict[str, Turn] = {}
+        self._clients: dict[tuple[str, ...], Client | None] = {}
 
     def dispatch(self, event: Event, at: datetime) -> None:
         """Number the event for each subscription and order its delivery.
@@ -105,7 +108,7 @@ class Dispatcher:
         return (
             self._is_meant(interest, event, person, at, self._turn)
             and meets(interest, event, partial(self._turn, event))
-            and self._may_know(interest.owner, self._client_of(interest.owner), event, person, at)
+            and self._may_know(interest.owner, self._client(interest.owner), event, person, at)
             and self._is_found(interest, event, person)
         )
 
@@ -126,6 +129,12 @@ class Dispatcher:
         if interest.filter.query is None:
             return True
         return person is not None and self._feeds[interest.topic]().meets(interest, event, person)
+
+    def _client(self, owner: Caller) -> Client | None:
+        key = (owner.client_id, owner.organisation, owner.professional or "")
+        if key not in self._clients:
+            self._clients[key] = self._client_of(owner)
+        return self._clients[key]
 
     def _turn(self, event: Event) -> Turn:
         if event.id not in self._turned:
