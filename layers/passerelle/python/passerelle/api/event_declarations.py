@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from passerelle.access import Caller, Request, Touched
 from passerelle.api.app import Call, Reply
 from passerelle.api.interactions import SERVED, WiredRecords, search_url, written_reply
-from passerelle.errors import PasserelleError, Unprocessable
+from passerelle.errors import Gone, NotFound, Unprocessable
 from passerelle.fhir import json as fhir_json
 from passerelle.fhir import nde
 from passerelle.fhir.bundles import Found, searchset
@@ -79,8 +79,8 @@ def declared_of_late(call: Call, wired: WiredDeclarations) -> Reply:
     for reference in _told(call, wired):
         try:
             version = wired.records.read(call.request, *reference.split("/"))
-        except PasserelleError:
-            continue  # gone, or not to be seen any more
+        except (NotFound, Gone):
+            continue  # deleted, or not to be seen any more
         entry = entry_of(fhir_json.loads(version.body or b""), base_url=call.request.base_url)
         if matches(entry, parsed.query):
             found.append(version)
