@@ -292,8 +292,14 @@ class Story:
         withdrawn = samples.patch(("replace", "/status", "entered-in-error"))
         self._call("the laboratory withdraws its result (TD3.3c)", "laboratory", "PATCH", result, (200,), withdrawn)
         asked = f"Patient/{patient}/$changes?_type=DocumentReference&_count=200"
-        changes = self._call("what changed (delta)", "practice", "GET", asked, (200,))
-        deleted = [each["request"]["url"] for each in changes.json()["entry"] if each["request"]["method"] == "DELETE"]
+        page = self._call("what changed (delta)", "practice", "GET", asked, (200,)).json()
+        entries = page["entry"]
+        while following := next((each["url"] for each in page["link"] if each["relation"] == "next"), None):
+            page = (
+                self._clients("practice").request("GET", following).json()
+            )  # of a record that this is played in often
+            entries += page.get("entry", [])
+        deleted = [each["request"]["url"] for each in entries if each["request"]["method"] == "DELETE"]
         self._must(result in deleted, "a copy of the record drops what was withdrawn")
 
     def _results(self, patient: str) -> None:
