@@ -5,13 +5,14 @@ BIN := .venv/bin
 STAMP := .venv/synchronised
 UV := $(shell sed -n 's/.*"\(uv==[^"]*\)".*/\1/p' pyproject.toml)
 
-# Nothing of the machine's: neither another environment that is active, nor another Python.
-unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX
+# Nothing of the machine's: neither another environment that is active, nor another Python, nor that each of the many
+# processes of the tests compiles everything again.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH CONDA_PREFIX PYTHONDONTWRITEBYTECODE
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS := never
 
-# What a file of tests makes for itself is made once, and the longest files come first (tests/conftest.py).
+# What a file of tests makes, or several share, is made once, and the longest come first (tests/conftest.py).
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

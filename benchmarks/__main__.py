@@ -15,7 +15,6 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks import capacity, cold_start, comparison, knowledge, notifications, story
-from benchmarks.emulator import emulator
 from local import synthesis
 from local.exchange import Credentials
 from local.seed import seed
@@ -41,8 +40,8 @@ def main(asked: list[str]) -> None:
         raise SystemExit(f"there is no {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     parts = asked or PARTS
     if "cold" in parts:
-        with console.status("starting functions"), emulator() as elsewhere:
-            made = cold_start.starts([cold_start.SDK, *cold_start.FUNCTIONS], elsewhere.ready["url"], times=5)
+        with console.status("starting functions"):
+            made = cold_start.starts([cold_start.SDK, *cold_start.FUNCTIONS], times=5)
         console.print(cold_start.table(made))
     if "documents" in parts:  # in a process of its own: what it holds is measured
         subprocess.run([sys.executable, "-m", "benchmarks.documents"], check=True)
@@ -54,20 +53,27 @@ def main(asked: list[str]) -> None:
         knowledge.run(console)
     if "peers" in parts:
         comparison.run(console)
-    if {"story", "capacity", "notifications"} & set(parts):
-        with _stack(console) as (local, keys):
+    if {"story", "capacity"} & set(parts):
+        with _stack(console, signs=True) as (local, keys):
             if "story" in parts:
                 story.run(local, keys, console)
             if "capacity" in parts:
                 capacity.run(local, keys, console)
-            if "notifications" in parts:
-                notifications.run(local, keys, console)
+    if "notifications" in parts and len(parts) > 1:  # in a process of its own: it does not sign
+        subprocess.run([sys.executable, "-m", "benchmarks", "notifications"], check=True)
+    elif "notifications" in parts:
+        with _stack(console, signs=False) as (local, keys):
+            notifications.run(local, keys, console)
 
 
 @contextmanager
-def _stack(console: Console) -> Iterator[tuple[LocalStack, story.Keys]]:
+def _stack(console: Console, *, signs: bool) -> Iterator[tuple[LocalStack, story.Keys]]:
     """The local stack with the synthetic region, in this process: what runs in it can be metered."""
-    with TemporaryDirectory() as folder, Path(os.devnull).open("w") as log, LocalStack(log=log) as local:
+    with (
+        TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as log,
+        LocalStack(log=log, signs=signs) as local,
+    ):
         with console.status("bringing up the stack"):
             local.bring_up(synthesis.synthesise(Path(folder)))
             local.serve()

@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+import boto3
 from rich.table import Table
 
-from benchmarks.emulator import SECRET
 from infra.paths import ROOT
+from local.emulator import REGION, Emulator
 
 HTTP_FUNCTIONS: Final = (
     "audit",
@@ -47,6 +48,7 @@ spent = time.process_time() - began
 loaded = [name for name in set(sys.modules) - before if name.partition(".")[0] not in sys.stdlib_module_names]
 print(json.dumps({"cpu_ms": spent * 1000, "modules": loaded}))
 """
+_SECRET: Final = "benchmark"  # noqa: S105 - a name
 _CODE: Final = (ROOT, ROOT / "layers" / "passerelle" / "python")
 
 
@@ -61,12 +63,25 @@ class Start:
         return frozenset(module.partition(".")[0] for module in self.modules)
 
 
-def starts(names: Iterable[str], endpoint: str, *, times: int = 3) -> dict[str, Start]:
+def starts(names: Iterable[str], *, times: int = 3) -> dict[str, Start]:
     """Start each function, or SDK, so many times, two at once."""
     wanted = list(names)
-    with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda name: _start(name, endpoint), wanted * times))
+    with Emulator() as emulator, ThreadPoolExecutor(2) as pool:
+        _make_secret(emulator.url)
+        made = list(pool.map(lambda name: _start(name, emulator.url), wanted * times))
     return {name: min(made[place :: len(wanted)], key=lambda start: start.cpu_ms) for place, name in enumerate(wanted)}
+
+
+def _make_secret(endpoint: str) -> None:
+    """What any function asks for when it starts."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - of the emulator
+    )
+    client.create_secret(Name=_SECRET, SecretString="benchmark" * 8)
 
 
 def _start(name: str, endpoint: str) -> Start:
@@ -75,8 +90,8 @@ def _start(name: str, endpoint: str) -> Start:
         "PYTHONPATH": os.pathsep.join(map(str, _CODE)),
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_DEFAULT_REGION": "eu-west-3",
-        "AWS_REGION": "eu-west-3",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_LAMBDA_FUNCTION_NAME": name,
         "STAGE": "dev",
@@ -88,7 +103,7 @@ def _start(name: str, endpoint: str) -> Start:
         "EVENT_BUS": "events",
         "DELIVERIES_QUEUE_URL": f"{endpoint}/000000000000/deliveries.fifo",
         "TOKEN_KEY_IDS": "key",
-        "INDEX_SECRET_ARN": SECRET,
+        "INDEX_SECRET_ARN": _SECRET,
         "PUBLIC_URL": "",
         "RETENTION_DAYS": "0",
         "HOLD_UNTIL_SCANNED": "false",

@@ -22,9 +22,9 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.children import ChildError
 from benchmarks.npm import NpmError
 from benchmarks.peers import DIFFERENCES, FHIR_WORKS, MEDPLUM, OURS, Exchange, Server, exchange, fhir_works, medplum
+from local.child import ChildError
 
 ROUNDS: Final = 3
 SECONDS: Final = 1.5
@@ -203,7 +203,7 @@ def _driven(
     """One round; `make` is called from every client. Raises BenchmarkError if any answer is not the expected one."""
     done: list[int] = []
     failures: list[BaseException] = []
-    before, began = _cpu(server), time.perf_counter()
+    before, began = server.cpu_ms(), time.perf_counter()
     until = began + seconds
 
     def work() -> None:
@@ -227,13 +227,9 @@ def _driven(
     spent = time.perf_counter() - began
     if failures:
         raise BenchmarkError(str(failures[0])) from failures[0]
-    own, emulators = (after - was for after, was in zip(_cpu(server), before, strict=True))
+    own, emulators = (after - was for after, was in zip(server.cpu_ms(), before, strict=True))
     count = max(1, sum(done))
     return Speed(per_second=count / spent, cpu_ms=own / count, emulator_ms=emulators / count)
-
-
-def _cpu(server: Server) -> tuple[float, float]:
-    return server.child.cpu_ms(), server.emulator.cpu_ms() if server.emulator else 0.0
 
 
 def _table(results: Mapping[str, Results]) -> Table:

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import transfers
-from benchmarks.emulator import emulator
 from local import samples
+from local.emulator import Emulator
 from local.exchange import ExchangeClient
 from local.region import INS_TEST, ins_of
 
@@ -35,9 +35,9 @@ Attempt = Callable[[], httpx.Response]
 
 
 def run(console: Console) -> None:
-    with TemporaryDirectory() as folder, emulator() as elsewhere:
+    with TemporaryDirectory() as folder, Emulator() as elsewhere:
         with console.status("bringing up the functions"):
-            client, patient = transfers.exchange(elsewhere.ready["url"], Path(folder))
+            client, patient = transfers.exchange(elsewhere.url, Path(folder))
         transfers.run(console, client, patient)  # first, while this process holds little
         console.print(_operations(client, patient))
         console.print(_many(client, patient))

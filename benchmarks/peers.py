@@ -19,12 +19,11 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from benchmarks.children import Child
-from benchmarks.emulator import emulator
 from benchmarks.npm import installed
 from infra.node import NODE
 from infra.paths import ROOT
-from local.emulator import REGION
+from local.child import Child
+from local.emulator import REGION, Emulator
 
 MANIFEST: Final = ROOT / "benchmarks" / "peers"
 OURS: Final = "Passerelle"
@@ -47,7 +46,7 @@ class Server:
 
     name: str
     child: Child
-    emulator: Child | None = None
+    emulator: Emulator | None = None
     searches: bool = True
 
     @property
@@ -61,6 +60,10 @@ class Server:
     def headers(self) -> dict[str, str]:
         return {}
 
+    def cpu_ms(self) -> tuple[float, float]:
+        """Processor time of the server and of its emulator, since they started."""
+        return self.child.cpu_ms(), self.emulator.cpu_ms() if self.emulator else 0.0
+
 
 class Exchange(Server):
     """The exchange: a token is got outside of what is measured."""
@@ -70,23 +73,25 @@ class Exchange(Server):
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.child.ask('token')['token']}"}
 
+    def cpu_ms(self) -> tuple[float, float]:
+        return self.child.cpu_ms(), float(self.child.ask("emulator")["cpu_ms"])
+
 
 @contextmanager
 def exchange() -> Iterator[Exchange]:
-    with emulator() as aws, Child([sys.executable, "-m", "benchmarks.exchange", aws.ready["url"]]) as child:
-        yield Exchange(name=OURS, child=child, emulator=aws)
+    with Child(OURS, [sys.executable, "-m", "benchmarks.exchange"]) as child:
+        yield Exchange(name=OURS, child=child)
 
 
 @contextmanager
 def fhir_works() -> Iterator[Server]:
     """Raises NpmError."""
     folder = installed(MANIFEST)
-    with emulator() as aws:
-        endpoint = aws.ready["url"]
-        _make_table(endpoint)
+    with Emulator() as aws:
+        _make_table(aws.url)
         environment = os.environ | {
             "ACCESS_KEY": "local",
-            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ENDPOINT_URL": aws.url,
             "AWS_REGION": REGION,
             "AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE": "1",
             "IS_OFFLINE": "true",  # takes the credentials from ACCESS_KEY and SECRET_KEY, and keeps X-Ray quiet
@@ -94,19 +99,19 @@ def fhir_works() -> Iterator[Server]:
             "RESOURCE_TABLE": _TABLE,
             "SECRET_KEY": "local",
         }
-        with _node(folder, "fhir-works.cjs", environment) as child:
+        with _node(FHIR_WORKS, folder, "fhir-works.cjs", environment) as child:
             yield Server(name=FHIR_WORKS, child=child, emulator=aws, searches=False)
 
 
 @contextmanager
 def medplum() -> Iterator[Server]:
     """Raises NpmError."""
-    with _node(installed(MANIFEST), "medplum.mjs", dict(os.environ)) as child:
+    with _node(MEDPLUM, installed(MANIFEST), "medplum.mjs", dict(os.environ)) as child:
         yield Server(name=MEDPLUM, child=child)
 
 
-def _node(folder: Path, script: str, environment: dict[str, str]) -> Child:
-    return Child([NODE, script], environment=environment | {"NODE_ENV": "production"}, folder=folder)
+def _node(name: str, folder: Path, script: str, environment: dict[str, str]) -> Child:
+    return Child(name, [NODE, script], environment=environment | {"NODE_ENV": "production"}, folder=folder)
 
 
 def _make_table(endpoint: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.emulator import emulator
+from local.emulator import Emulator
 from local.stack import isolate
 from passerelle.access import Caller
 from passerelle.errors import PasserelleError
@@ -42,9 +42,9 @@ def main() -> None:
         _raced(table, region_in_memory(), many, rounds)
     console.print(table)
     sys.setswitchinterval(0.005)
-    with emulator() as elsewhere:
-        isolate(elsewhere.ready["url"])
-        with region(emulator=elsewhere.ready["url"]) as there:
+    with Emulator() as elsewhere:
+        isolate(elsewhere.url)
+        with region(emulator=elsewhere.url) as there:
             table = _races_table("claims at once, on the emulator")
             for many, rounds in RACES_ON_EMULATOR:
                 _raced(table, there, many, rounds)

@@ -4,6 +4,8 @@ HL7 2.5 transport specification, MLLP release 1: `<VT> message <FS><CR>`, answer
 frame. Each message goes to `POST /hl7v2` of the exchange, and what the exchange says goes back.
 
     back-pressure     a connection is read on when its message is answered; `at_once` messages are under way at most
+    patience          a frame that has begun is whole within a minute, or its connection ends; between frames nobody has
+                      to hurry; connections beyond 64 are ended: each may hold two frames in memory
     no answer         while the exchange cannot be reached, or does not know what became of a message, or does not let
                       the gateway in: it is sent again, the longer apart the longer it lasts, for as long as the sender
                       stays; twice is once there
@@ -33,6 +35,8 @@ from passerelle.hl7v2.acknowledgement import Fault, acknowledge, heading_of
 START: Final = b"\x0b"
 END: Final = b"\x1c\r"
 MAX_FRAME_BYTES: Final = 5 * 1024 * 1024
+MAX_CONNECTIONS: Final = 64
+FRAME_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _REFUSED_FOR_GOOD: Final = (400, 413, 415)
@@ -75,28 +79,48 @@ def forwarding(client: ExchangeClient) -> Forward:
 
 
 class MllpGateway:
-    """`pause` is how long it waits before it sends a message once more, in seconds: twice as long each time."""
+    """`pause` is how long it waits before it sends a message once more, in seconds: twice as long each time.
 
-    def __init__(self, forward: Forward, *, at_once: int = 16, pause: float = _FIRST_PAUSE_SECONDS) -> None:
+    `patience` is how many seconds a frame may take to come, and an answer to go.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        *,
+        at_once: int = 16,
+        pause: float = _FIRST_PAUSE_SECONDS,
+        connections: int = MAX_CONNECTIONS,
+        patience: float = FRAME_SECONDS,
+    ) -> None:
         self._forward = forward
         self._room = asyncio.Semaphore(at_once)
         self._pause = pause
+        self._free = connections
+        self._patience = patience
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> asyncio.Server:
         return await asyncio.start_server(self._serve, host, port, ssl=tls, limit=MAX_FRAME_BYTES)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._free:
+            _log.warning("too many connections: one more was ended")
+            writer.close()
+            return
+        self._free -= 1
         try:
-            while (message := await _next_message(reader)) is not None:
+            while (message := await _next_message(reader, self._patience)) is not None:
                 answer = await self._answered(message, reader)
                 if answer is None:
                     break
                 if answer:
                     writer.write(START + answer + END)
-                    await writer.drain()
-        except ConnectionError as error:
+                    async with asyncio.timeout(self._patience):
+                        await writer.drain()
+        except (ConnectionError, TimeoutError) as error:
             _log.info("the sender left: %s", type(error).__name__)
         finally:
+            self._free += 1
             writer.close()
 
     async def _answered(self, message: bytes, reader: asyncio.StreamReader) -> bytes | None:
@@ -115,23 +139,28 @@ class MllpGateway:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-async def _next_message(reader: asyncio.StreamReader) -> bytes | None:
+async def _next_message(reader: asyncio.StreamReader, patience: float) -> bytes | None:
     """The next message in a frame; None at the end of the connection, or of what may be read of it."""
-    while True:
-        try:
+    try:
+        outside = (await reader.readuntil(START)).removesuffix(START)
+        if outside:
+            _log.warning("dropped %d bytes outside of a frame", len(outside))
+        async with asyncio.timeout(patience):
             frame = await reader.readuntil(END)
-        except asyncio.IncompleteReadError as cut:
-            if cut.partial:
-                _log.warning("dropped %d bytes: the connection ended within a frame", len(cut.partial))
-            return None
-        except asyncio.LimitOverrunError:
-            _log.warning("dropped a frame of more than %d bytes, and its connection", MAX_FRAME_BYTES)
-            return None
-        before, start, message = frame.removesuffix(END).rpartition(START)  # one that was cut has no end of its own
-        if before or not start:
-            _log.warning("dropped %d bytes outside of a frame", len(before) if start else len(frame))
-        if start:
-            return message
+    except asyncio.IncompleteReadError as cut:
+        if cut.partial:
+            _log.warning("dropped %d bytes: the connection ended", len(cut.partial))
+        return None
+    except asyncio.LimitOverrunError:
+        _log.warning("dropped a frame of more than %d bytes, and its connection", MAX_FRAME_BYTES)
+        return None
+    except TimeoutError:
+        _log.warning("dropped a frame that did not end, and its connection")
+        return None
+    before, start, message = frame.removesuffix(END).rpartition(START)  # one that was cut has no end of its own
+    if start:
+        _log.warning("dropped %d bytes of a frame without an end", len(before))
+    return message
 
 
 def server_tls(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:

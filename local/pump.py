@@ -151,15 +151,16 @@ class _QueuePoller:
     def _received(self, waits: bool) -> list[Any]:
         messages: list[Any] = []
         while len(messages) < self.source.batch_size:
+            wanted = min(MAX_RECEIVED, self.source.batch_size - len(messages))
             received = self.sqs.receive_message(
                 QueueUrl=self.source.queue_url,
-                MaxNumberOfMessages=min(MAX_RECEIVED, self.source.batch_size - len(messages)),
+                MaxNumberOfMessages=wanted,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
                 WaitTimeSeconds=_QUEUE_WAIT_SECONDS if waits and not messages else 0,
             ).get("Messages", [])
             messages += received
-            if not received:
+            if len(received) < wanted:
                 break
         return messages
 
@@ -281,7 +282,7 @@ class _StreamPoller:
 
     def _is_given_up(self, record: Mapping[str, Any]) -> bool:
         retries, age = self.source.max_retries, self.source.max_age_seconds
-        created = record["dynamodb"]["ApproximateCreationDateTime"].timestamp()
+        created = self._record(record)["dynamodb"]["ApproximateCreationDateTime"]
         return (retries is not None and self._attempts > retries) or (age is not None and self.now() - created > age)
 
     def _give_up(self, batch: Sequence[Mapping[str, Any]]) -> None:
@@ -432,7 +433,7 @@ def _sequence(record: Mapping[str, Any]) -> str:
 
 
 def _wire(value: Any) -> Any:
-    """What boto3 parsed, as it is in an event."""
+    """What the SDK parsed, as it is in an event."""
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bytes):

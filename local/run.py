@@ -6,7 +6,6 @@ import fcntl
 import logging
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from local import synthesis
+from local.child import ChildError
 from local.exchange import Credentials
 from local.options import state_folder
 from local.seed import SeedError, seed
@@ -50,15 +50,15 @@ def run(
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _stop)
     try:
-        with _locked(folder), (folder / "functions.log").open("a", buffering=1) as log:
+        with _locked(folder) as lock, (folder / "functions.log").open("a", buffering=1) as log:
             if fresh:
                 forget(folder)
             logging.basicConfig(stream=log, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
             logging.getLogger("local").setLevel(logging.INFO)
-            _stay(port, folder, log)
+            _stay(port, folder, log, lock)
     except _Stopped:
         console.print("Stopped.")
-    except (PortTakenError, ChangedError, SeedError, synthesis.SynthesisError, _InUseError) as error:
+    except (PortTakenError, ChangedError, SeedError, synthesis.SynthesisError, ChildError, _InUseError) as error:
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         if isinstance(error, PortTakenError):
             console.print("Choose another port: PORT=8100 make run")
@@ -67,9 +67,9 @@ def run(
         raise typer.Exit(1) from None
 
 
-def _stay(port: int, folder: Path, log: TextIO) -> None:
+def _stay(port: int, folder: Path, log: TextIO, lock: TextIO) -> None:
     """Come up, say so, and wait; raises _Stopped when all is saved."""
-    local = LocalStack(port=port, folder=folder, log=log)
+    local = LocalStack(port=port, folder=folder, log=log, keeps=[lock.fileno()])
     try:
         template = synthesis.cached(folder)
         with _step("CDK template" + (" (cached)" if template else "")):
@@ -84,7 +84,7 @@ def _stay(port: int, folder: Path, log: TextIO) -> None:
         _seed(local, folder)
         local.is_ready = True
         _greet(local, folder)
-        threading.Event().wait()
+        local.emulator.wait()
     except _Stopped:
         console.print("\nStopping: saving the data ...")
         raise
@@ -139,14 +139,14 @@ class _InUseError(Exception):
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second stack away from the data; the system lets go when this process ends, however it does."""
+def _locked(folder: Path) -> Iterator[TextIO]:
+    """Keep a second stack away from the data; the system lets go when nobody has the file open any more."""
     with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _InUseError(f"another stack uses {folder}: is it running already?") from None
-        yield
+        yield lock
 
 
 def forget(folder: Path) -> None:

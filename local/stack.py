@@ -1,5 +1,5 @@
-"""The whole stack in one process: emulator, resources of the template, functions, HTTP front, event pump; and beside it
-the OpenID providers where people of the synthetic region log in.
+"""The whole stack: resources of the template, functions, HTTP front and event pump in this process, on the emulator in
+another; and beside it the OpenID providers where people of the synthetic region log in.
 
     with LocalStack(port=8000, folder=folder) as local:
         local.bring_up(template)
@@ -13,41 +13,54 @@ that mean nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
-from local.emulator import ACCOUNT, REGION, Emulator
+from local.emulator import ACCOUNT, CREDENTIALS, REGION, Emulator
 from local.gateway import Gateway
 from local.openid import PREFIX, providers_at
 from local.pump import Pump
 from local.runtime import Runtime
+from local.sdk import lightened
 from local.server import LOOPBACK, Server
 from local.template import Stack, clients
 
 METADATA: Final = "/fhir/metadata"
-_CREDENTIALS: Final = "local"
 
 
 class LocalStack:
     """One per process. `folder` keeps the data; without it they end with the process.
 
     The port is taken from the beginning: PortTakenError if another program has it (0: any free port).
-    `stack`, `gateway` and `pump` are there after `bring_up`. Once `serve` opened the port, the capability
-    statement is refused until `is_ready`: whoever waits for it finds the stack filled.
+    `emulator`, `stack`, `gateway` and `pump` are there after `bring_up`. Once `serve` opened the port, the capability
+    statement is refused until `is_ready`: whoever waits for it finds the stack filled. The descriptors in `keeps` stay
+    open until the data are saved, even where this process is killed. With `signs`, a call of a function costs the
+    processor time that it costs on Lambda.
     """
 
+    emulator: Emulator
     stack: Stack
     gateway: Gateway
     pump: Pump
 
-    def __init__(self, *, port: int = 0, folder: Path | None = None, log: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        folder: Path | None = None,
+        log: TextIO | None = None,
+        keeps: Sequence[int] = (),
+        signs: bool = False,
+    ) -> None:
         self._server = Server(port=port)
         self.url = self._server.url
         self._openid = providers_at(self.url)
         self.folder = folder
         self._log = log
-        self.emulator = Emulator(folder / "emulator" if folder else None)
+        self._keeps = keeps
+        self._signs = signs
         self.is_ready = False
 
     def __enter__(self) -> Self:
@@ -59,7 +72,7 @@ class LocalStack:
         self.close()
 
     def start_emulator(self) -> None:
-        self.emulator.start()
+        self.emulator = Emulator(self.folder / "emulator" if self.folder else None, log=self._log, keeps=self._keeps)
         isolate(self.emulator.url)
 
     def deploy(self, template: dict[str, Any]) -> None:
@@ -75,6 +88,10 @@ class LocalStack:
 
     def load_functions(self) -> None:
         """Import the handlers and begin to feed them events."""
+        from passerelle.wiring import process
+
+        if not self._signs:
+            lightened(process.session())
         runtime = Runtime(self.stack.functions, self.stack.environment, log=self._log)
         runtime.load()
         self.gateway = Gateway(
@@ -116,13 +133,19 @@ class LocalStack:
         await send({"type": "http.response.body", "body": b""})
 
     def close(self) -> bool:
-        """Answer what was asked, hand on what was announced, save. False if events were left behind."""
+        """Answer what was asked, hand on what was announced, save. False if events were left behind.
+
+        Raises ChildError if the emulator did not end in order, now or before.
+        """
         self._server.stop()
         is_drained = True
-        if hasattr(self, "pump"):
-            is_drained = self.pump.stop()
-            self.gateway.close()
-        self.emulator.stop()
+        try:
+            if hasattr(self, "pump"):
+                is_drained = self.emulator.is_running and self.pump.stop()
+                self.gateway.close()
+        finally:
+            if hasattr(self, "emulator"):
+                self.emulator.close()
         return is_drained
 
 
@@ -132,8 +155,8 @@ def isolate(endpoint: str) -> None:
         del os.environ[name]
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), LOOPBACK, "localhost"]))
     os.environ.update(
-        AWS_ACCESS_KEY_ID=_CREDENTIALS,
-        AWS_SECRET_ACCESS_KEY=_CREDENTIALS,
+        AWS_ACCESS_KEY_ID=CREDENTIALS,
+        AWS_SECRET_ACCESS_KEY=CREDENTIALS,
         AWS_CONFIG_FILE=os.devnull,
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
         AWS_EC2_METADATA_DISABLED="true",

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
+from botocore.config import Config
+from botocore.session import get_session
 
 from local.api import RestApi
 from local.coverage import is_ignored, without_ignored
@@ -30,6 +32,7 @@ from local.resources import KINDS, Client, Cloud, Made, Properties
 from local.runtime import Function
 from local.scanner import ScanPlan
 from local.schedules import Schedule
+from local.sdk import lightened
 
 _SECTIONS: Final = {
     "AWSTemplateFormatVersion",
@@ -69,11 +72,12 @@ _SERVED: Final = {
 @cache
 def clients(endpoint: str | None = None) -> Callable[[str], Client]:
     """AWS clients by service name, each made once per endpoint: making one costs more than most calls."""
-    session = boto3.Session()
+    session = boto3.Session(botocore_session=lightened(get_session()) if endpoint else None)
+    config = Config(max_pool_connections=32)  # the threads of the pump share them
 
     @cache
     def client(service: str) -> Client:
-        return session.client(service, endpoint_url=endpoint)
+        return session.client(service, endpoint_url=endpoint, config=config)
 
     return client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -32,27 +33,58 @@ settings.load_profile("passerelle")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The longest files, so that none is begun when the others are done; those that share the local stack side by side.
-_FIRST = (
-    "conformance/test_kit_passes_here.py",
-    "conformance/test_mutants.py",
-    "journeys/test_document_crashes.py",
-    "journeys/test_story.py",
-    "functions/test_access_table.py",
+# The files of the local stack, which is brought up once for all of them.
+_ON_THE_STACK = (
     "journeys/test_local_stack.py",
+    "journeys/test_races.py",
+    "journeys/test_publication_races.py",
     "journeys/test_link_races.py",
+    "journeys/test_document_races.py",
     "journeys/test_transfers.py",
+)
+# The longest files, so that none is begun when the others are done.
+_FIRST = (
+    *_ON_THE_STACK,
+    "conformance/test_mutants.py",
+    "conformance/test_kit_passes_here.py",
+    "infra/test_stack.py",
+    "journeys/test_document_crashes.py",
     "journeys/test_real_inputs.py",
+    "journeys/test_story.py",
+    "journeys/test_crashes.py",
     "journeys/test_erasure.py",
     "journeys/test_searches.py",
-    "ports/test_records.py",
-    "journeys/test_crashes.py",
+    "journeys/test_identity_crashes.py",
+    "ports/test_prescription_crashes.py",
+    "ports/test_withheld.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {ROOT / "tests" / name: place for place, name in enumerate(_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, files that share what is dear are one: the local stack, the synthesised stages."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class _ByWhatIsShared(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            place = file.removeprefix("tests/")
+            if place.startswith("infra/"):
+                return "infra"
+            return "the local stack" if place in _ON_THE_STACK else file
+
+    return _ByWhatIsShared(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector of garbage need not look at it ever again, nor look so often."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -168,6 +168,12 @@ class Feed:
 FEEDS = {FEED: Feed, "document-changed": Feed}
 
 
+def served(dispatcher: Dispatcher, event: Event, at: datetime) -> None:
+    """Dispatch a batch of one; raises what kept it from being served."""
+    for failure in dispatcher.dispatch([event], at).values():
+        raise failure
+
+
 @dataclass
 class Exchange:
     dynamodb: DynamoDb
@@ -214,6 +220,10 @@ class Exchange:
 
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.ports, feeds=FEEDS)
+
+    def dispatch(self, event: Event, at: datetime) -> None:
+        """As a batch of its own; raises what kept it from being served."""
+        served(self.dispatcher(), event, at)
 
     def now(self) -> datetime:
         self.at += self.tick

@@ -20,7 +20,8 @@ from passerelle.fhir.conversion.embedded import document_entries
 from passerelle.fhir.validation import validate
 from passerelle.ingestion.model import Conversion, Reason, RefusedMessage, Source
 
-EXAMPLE = (Path(__file__).parent.parent / "examples" / "cda" / "synthese.xml").read_bytes()
+EXAMPLE_FOLDER = Path(__file__).parent.parent / "examples" / "cda"
+EXAMPLE = (EXAMPLE_FOLDER / "synthese.xml").read_bytes()
 EXPECTATIONS = Path(__file__).parent.parent / "expectations" / "cda.txt"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -40,7 +41,7 @@ def of(conversion: Conversion, kind: str) -> list[Any]:
 
 
 def coded(resource: Any, name: str = "code") -> list[str]:
-    return [each["code"] for each in resource[name].get("coding", ())]
+    return [each["code"] for each in resource.get(name, {}).get("coding", ())]
 
 
 def status(resource: Any, name: str) -> str | None:
@@ -130,6 +131,69 @@ def test_results_keep_their_digits_and_their_report(converted: Conversion) -> No
     urls = {coded(each["resource"])[0]: each["fullUrl"] for each in entries(converted, "Observation")}
     assert [each["reference"] for each in report["result"]] == [urls["58410-2"]]
     assert [each["reference"] for each in panel["hasMember"]] == [urls["718-7"], urls["777-3"]]
+
+
+ISOLATE = (EXAMPLE_FOLDER / "isolate.xml").read_bytes()
+NO_GERM = ISOLATE.replace(b'code="112283007" displayName="Escherichia coli"', b'nullFlavor="UNK"')
+
+
+def cultured(*isolates: bytes) -> bytes:
+    """The example with isolates in its laboratory report."""
+    end = b"</organizer></entryRelationship>"
+    assert EXAMPLE.count(end) == 1
+    return EXAMPLE.replace(end, end + b"".join(isolates))
+
+
+def test_a_susceptibility_names_its_germ() -> None:
+    """Two germs with one result, word for word: two results."""
+    other = ISOLATE.replace(b"112283007", b"3092008").replace(b"Escherichia coli", b"Staphylococcus aureus")
+    conversion = convert(cultured(ISOLATE, other.replace(b"ISO-1", b"ISO-2")), source())
+    urls = {each["fullUrl"]: each["resource"] for each in entries(conversion, "Observation")}
+    (report,) = of(conversion, "DiagnosticReport")
+    isolates = [
+        (each["reference"], urls[each["reference"]])
+        for each in report["result"]
+        if "valueCodeableConcept" in urls[each["reference"]]
+    ]
+    assert [coded(each, "valueCodeableConcept") for _, each in isolates] == [["112283007"], ["3092008"]]
+    assert [coded(each) for _, each in isolates] == [["41852-5"]] * 2
+    for (url, isolate), number in zip(isolates, ("ISO-1", "ISO-2"), strict=True):
+        (panel,) = (urls[each["reference"]] for each in isolate["hasMember"])
+        (tested,) = (urls[each["reference"]] for each in panel["hasMember"])
+        assert (coded(panel), coded(tested)) == (["18769-0"], ["18928-2"])
+        assert tested["interpretation"][0]["coding"][0]["code"] == "S"
+        assert tested["valueQuantity"]["comparator"] == "<"
+        assert tested["effectiveDateTime"] == "2026-03-02T10:00:00+01:00"  # of the isolate
+        for each in (panel, tested):
+            assert each["derivedFrom"] == [{"reference": url}]
+        for each in (isolate, panel, tested):
+            assert each["specimen"]["identifier"] == {"system": "urn:oid:2.999.1.60", "value": number}
+            assert each["specimen"]["display"] == isolate["valueCodeableConcept"]["coding"][0]["display"]
+            validate(fhir_json.loads(fhir_json.dumps(each)))
+
+
+def test_without_its_germ_nothing_is_said_of_an_isolate(converted: Conversion) -> None:
+    conversion = convert(cultured(NO_GERM), source())
+    assert len(conversion.bundle["entry"]) == len(converted.bundle["entry"])
+    template = "1.3.6.1.4.1.19376.1.3.1.5 1.2.250.1.213.1.1.3.79"
+    assert f"section[18723-7]/entry[1]/2: organizer {template}" in conversion.lost
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 3])
+def test_no_susceptibility_is_left_where_its_germ_finds_no_room(room: int) -> None:
+    whole = cultured(ISOLATE)
+    codes = [coded(each["resource"]) for each in puts(whole)]
+    start = whole.index(b"<component><observation", whole.index(b"58410-2"))
+    result = whole[start : whole.index(b"</component>", start) + len(b"</component>")]
+    many = [result.replace(b"11.20", str(n).encode()) for n in range(MAX_RESOURCES - codes.index(["18928-2"]) - room)]
+    found = [coded(each["resource"]) for each in puts(whole.replace(result, result + b"".join(many)))]
+    assert [each for each in found if each in (["18928-2"], ["18769-0"], ["41852-5"])] == (
+        [["18928-2"], ["18769-0"], ["41852-5"]] if room == 3 else []
+    )
+
+
+def puts(cda: bytes) -> list[Any]:
+    return [*resources_of(cda, "Patient/p", source(), document="urn:d").entries[:-1]]
 
 
 def entries(conversion: Conversion, kind: str) -> Iterator[Any]:

@@ -92,6 +92,26 @@ def test_the_national_identifier_is_claimed_only_for_a_validated_identity_with_i
     assert (INS in systems, "PID-3" in conversion.lost) == (not is_lost, is_lost)
 
 
+BORN = "~^^LYON^^69000^FRA^BDL^^69123"
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_stay"),
+    [
+        pytest.param([], True, id="its code"),
+        pytest.param([(BORN, "")], True, id="nothing"),
+        pytest.param([("BDL^^69123", "BDL^^")], False, id="no code"),
+        pytest.param([(BORN, '~""')], False, id="taken back"),
+        pytest.param([(BORN, ""), ("M||||||||||||||N", "M|||||||Lyon|||||||N")], False, id="words"),
+        pytest.param([("N||VALI", "N||PROV")], False, id="provisional"),
+    ],
+)
+def test_ins_7_who_is_qualified_stays_so_by_what_is_said_of_the_birth_place(
+    changes: list[tuple[str, str]], *, may_stay: bool
+) -> None:
+    assert bool(converted(changed("admission", *changes)).validated) is may_stay
+
+
 def test_a_stay_has_its_number_its_movement_and_its_unit() -> None:
     conversion = converted(example("admission"))
     stay = only(conversion, "Encounter")
@@ -248,6 +268,35 @@ def test_what_follows_from_a_culture_is_a_member_of_it() -> None:
     by_code = {each["code"]["coding"][0]["code"]: each for each in made(conversion, "Observation")}
     urls = {each["resource"]["code"]["coding"][0]["code"]: each["fullUrl"] for each in _observed(conversion.bundle)}
     assert by_code["6463-4"]["hasMember"] == [{"reference": urls["18864-9"]}]
+    assert by_code["18864-9"]["derivedFrom"] == [{"reference": urls["6463-4"]}]
+    assert by_code["18864-9"]["interpretation"][0]["coding"][0]["code"] == "R"
+
+
+OTHER_CULTURE = (
+    "OBR|4|P-77^CARDIO|F-58^LABO|600-7^Hémoculture^LN|||20260401090000+0200|||||||||||||||||MB|P\r"
+    "OBX|1|CE|6463-4^Germe^LN|1|3092008^Staphylococcus aureus^SCT||||||P\r"
+)
+
+
+@pytest.mark.parametrize(
+    ("order", "germ", "lost"),
+    [
+        ("^F-56&LABO", "112283007", False),
+        ("^F-58&LABO", "3092008", False),
+        ("", None, True),
+        ("^F-99&LABO", None, True),
+    ],
+)
+def test_a_susceptibility_is_of_the_germ_of_its_order(order: str, germ: str | None, lost: bool) -> None:
+    """Two cultures number their isolates alike: the order tells which, and without it none is guessed."""
+    own = "OBR|3|P-77^CARDIO|F-57^LABO"
+    data = changed("biology", (own, OTHER_CULTURE + own), ("LN^1|||^F-56&LABO", f"LN^1^E. coli|||{order}"))
+    conversion = converted(data)
+    named = {each["fullUrl"]: each["resource"] for each in _observed(conversion.bundle)}
+    (tested,) = (each for each in named.values() if each["code"]["coding"][0]["code"] == "18864-9")
+    germs = [named[each["reference"]] for each in tested.get("derivedFrom", ())]
+    assert [each["valueCodeableConcept"]["coding"][0]["code"] for each in germs] == ([germ] if germ else [])
+    assert ("OBR[4]-26" in conversion.lost, tested.get("note")) == (lost, [{"text": "E. coli"}] if lost else None)
 
 
 def _observed(bundle: Any) -> Iterator[Any]:

@@ -131,6 +131,9 @@ def test_real_messages(shared_data: Path) -> None:
     (converted,) = (convert(text.encode("latin-1"), SOURCE) for text in found)
     for each in converted.bundle["entry"]:
         validate(fhir_json.loads(fhir_json.dumps(each["resource"])))
+    (report,) = of(converted, "DiagnosticReport")
+    assert report["contained"][0]["requester"]["display"] == "DR PITO OLIV"
+    assert [each["display"] for each in report["resultsInterpreter"]] == ["VBIO"]
     kinds = [each["resource"]["resourceType"] for each in converted.bundle["entry"]]
     assert kinds == [
         "Patient",
@@ -141,6 +144,6 @@ def test_real_messages(shared_data: Path) -> None:
         "Provenance",
     ]
     assert converted.lost == (
-        *("H-9", "P-2", "P-25", "OBR-5", "OBR-11", "OBR-14", "OBR-17", "OBR-32"),
+        *("P-2", "P-25", "OBR-5", "OBR-11", "OBR-14", "OBR-17"),
         *("OBX[1]-15", "OBX[2]-15", "OBX[3]-2", "OBX[3]-3", "OBX[3]-5"),
     )

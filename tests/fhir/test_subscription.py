@@ -151,6 +151,7 @@ def test_sub_1_the_pace_is_read(rules: list[dict[str, Any]], pace: Pace) -> None
         ([{**QUIET, "extension": QUIET["extension"][:1]}], "not-supported"),
         ([{**QUIET, "extension": [*QUIET["extension"], QUIET["extension"][0]]}], "not-supported"),
         ([{**QUIET, "extension": [QUIET["extension"][0], {"url": "until", "valueTime": "20:00:00"}]}], "value"),
+        ([{**QUIET, "extension": [QUIET["extension"][0], {"url": "until", "valueTime": "19:00:01"}]}], "value"),
         ([{"url": fhir.OWN + "digest", "valueString": "8 h"}], "value"),
         ([{"url": fhir.OWN + "digest", "valueTime": "23:59:60"}], "value"),
     ],

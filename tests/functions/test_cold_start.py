@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import pytest
 
 from benchmarks.cold_start import HTTP_FUNCTIONS, SDK, Start, starts
-from benchmarks.emulator import emulator
 from infra.paths import ROOT
 
 # What costs most to import, so that none of it comes unnoticed: a function that has a use for it says so below.
@@ -50,8 +49,7 @@ BUDGETS: Mapping[str, Budget] = {
 
 @pytest.fixture(scope="module")
 def started() -> Mapping[str, Start]:
-    with emulator() as elsewhere:
-        return starts([SDK, *HTTP_FUNCTIONS], elsewhere.ready["url"])
+    return starts([SDK, *HTTP_FUNCTIONS])
 
 
 def test_every_http_function_has_a_budget() -> None:

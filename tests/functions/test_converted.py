@@ -85,6 +85,18 @@ def test_a_replacement_supersedes_its_document_and_corrects_its_statements(excha
     assert [each["valueQuantity"]["value"] for each in weights] == [63.5]
 
 
+def test_an_antibiogram_is_found_with_its_germ(exchange: Exchange) -> None:
+    local = known(exchange, 6)
+    end = b"</organizer></entryRelationship>"
+    made(posted(exchange, document(local, "SYN-9").replace(end, end + (FOLDER / "cda" / "isolate.xml").read_bytes())))
+    found = {each["code"]["coding"][0]["code"]: each for each in held(exchange, local, "Observation")}
+    isolate, panel, tested = (found[each] for each in ("41852-5", "18769-0", "18928-2"))
+    assert [each["reference"] for each in isolate["hasMember"]] == [f"Observation/{panel['id']}"]
+    assert [each["reference"] for each in panel["hasMember"]] == [f"Observation/{tested['id']}"]
+    assert [each["reference"] for each in tested["derivedFrom"]] == [f"Observation/{isolate['id']}"]
+    assert tested["specimen"]["display"] == "Escherichia coli"
+
+
 def replacing(id: str, data: bytes) -> bytes:
     parent = f'<parentDocument><id root="2.999.1.50" extension="{id}"/></parentDocument>'.encode()
     body = b"<component><structuredBody>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from functions.dispatch.handler import handler
 from passerelle import wiring
 from passerelle.access import Caller, Scopes, Touched
 from passerelle.audit.model import audit_of
-from passerelle.aws.dynamodb import Meter, measure
+from passerelle.aws.dynamodb import Meter, measure, put
 from passerelle.aws.journal import actions_of, event_to_map
 from passerelle.directory.model import Role
 from passerelle.events import Event, EventName
@@ -149,9 +150,49 @@ def test_strangers_who_wait_for_everything_cost_one_read_together(stay: Event) -
     assert meter.round_trips == 3
 
 
-def test_a_batch_reads_who_waits_once(stay: Event) -> None:
-    wired = wiring.dispatch()
-    wired.dispatcher.dispatch(stay, NOW)
+def test_a_batch_reads_once_what_its_events_share(stay: Event) -> None:
+    """Whose they are, and who waits: nine results of one person cost as much as one."""
+    dispatched(stay)
+    events = [replace(stay, version=version) for version in range(3, 12)]
     with measure() as meter:
-        wired.dispatcher.dispatch(replace(stay, version=3), NOW)
-    assert meter.calls == []
+        assert wiring.dispatch().dispatcher.dispatch(events, NOW) == {}
+    assert sorted(meter.calls) == ["GetItem"] + ["Query"] * 6
+    assert meter.round_trips == 2
+
+
+def test_versions_that_come_together_are_numbered_in_their_order(queue: Any) -> None:
+    records = [message(str(version), version) for version in (3, 1, 4, 2)]
+    assert handler({"Records": records}, None) == {"batchItemFailures": []}
+    found = wiring.notification_ports().log.between("sub", 1, 9)
+    assert [(each.number, each.event.version) for each in found if each.event] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_ten_events_of_one_subscription_are_one_transaction(queue: Any) -> None:
+    """The subscriptions that asked; the client; the head, the numbers, how far it was told; one order."""
+    handler({"Records": [message("first", 1)]}, None)
+    with measure() as meter:
+        handler({"Records": [message(str(version), version) for version in range(2, 12)]}, None)
+    assert Counter(meter.calls) == {
+        "Query": 2,
+        "BatchGetItem": 1,
+        "GetItem": 2,
+        "TransactWriteItems": 1,
+        "SendMessage": 1,
+    }
+
+
+def test_of_a_batch_that_was_numbered_in_part_each_event_keeps_its_number(queue: Any) -> None:
+    handler({"Records": [message(str(version), version) for version in (1, 2, 3)]}, None)
+    handler({"Records": [message(str(version), version) for version in (2, 5, 3, 4)]}, None)
+    found = wiring.notification_ports().log.between("sub", 1, 9)
+    assert [(each.number, each.event.version) for each in found if each.event] == [(n, n) for n in range(1, 6)]
+
+
+def test_an_event_that_cannot_be_numbered_is_not_the_fault_of_those_beside_it(queue: Any) -> None:
+    """Its own entry is taken by somebody who is not the log."""
+    table = wiring.table_names().operations
+    records = [message(str(version), version) for version in (1, 2)]
+    wiring.dynamodb().write(put(table, {"PK": "N#sub", "SK": "#000000002"}))
+    assert handler({"Records": records}, None) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    found = wiring.notification_ports().log.between("sub", 1, 1)
+    assert [each.event.version for each in found if each.event] == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import pytest
 
 from local.gateway import Response
+from local.region import IDNST
+from passerelle import wiring
+from passerelle.aws.ingestion import DynamoInbox
+from passerelle.records.ports import Scan
+from tests import examples
 from tests.exchange import Exchange
+from tests.functions.test_control import done, patient_of
+from tests.functions.test_patients import register
+from tests.functions.test_record_status import closed
 from tests.ingesting import acked, call, code, control, held, name_of, send, waiting
 from tests.journeys.test_crashes import Crash, crashing
+from tests.journeys.test_erasure import decide as erase
 
 HAEMOGLOBIN = "718-7^Hb^LN"
 
@@ -72,6 +82,149 @@ def test_several_merges_in_one_message_are_refused_rather_than_made_in_part(exch
     answer = send(exchange, message("ADT^A40", *merged))
     assert (code(answer), reason(answer)) == ("AE", ("100", "MRG^2"))
     assert [each["active"] for each in held(exchange, "A4")] == [True]
+
+
+# --- whose record it is -----------------------------------------------------------------------------------------------
+
+
+def inbox(exchange: Exchange, *, of: Response | None = None) -> set[str]:
+    """The keys of what is kept of messages that are not applied."""
+    rows = (row for row in exchange.table("operations") if row["PK"]["S"].startswith(("IN#", "IW#")))
+    return {f"{row['PK']['S']} {row['SK']['S']}" for row in rows if row.get("status", {}).get("S") != "applied"}
+
+
+def region(exchange: Exchange, number: int) -> tuple[str, str]:
+    """Somebody of the region, with a qualified identity and so with an open record: the hospital's number, the key."""
+    local, _ = examples.patient(number)
+    return local, str(register(exchange.client("hospital-a"), number).json["id"])
+
+
+def mdm(local: str) -> bytes:
+    pdf = base64.b64encode(b"%PDF-1.4\n%%EOF\n").decode()
+    document = f"OBX|1|ED|18842-5^CR^LN||^application^pdf^Base64^{pdf}"
+    return message("MDM^T02", pid(local), f"TXA|1|CR|TX||20260302||||||{local}D", document)
+
+
+def test_a_message_adds_nothing_to_a_record_that_is_closed(exchange: Exchange) -> None:
+    """Nor does a transaction that knows the person by registering: the identity is revised, and opens nothing."""
+    local, key = region(exchange, 3)
+    physician, hospital = exchange.client("practice"), exchange.client("hospital-a")
+    closed(physician, key)
+    before = inbox(exchange)
+    for each in (oru(local, "10"), siu("S12", local, at="20260302093000"), adt("A01", local, at="20260302093000")):
+        answer = send(exchange, each)
+        assert (code(answer), reason(answer)[0]) == ("AE", "business-rule"), answer.body
+    assert len(inbox(exchange) - before) == 2 * 3
+    patient = {"resource": examples.patient(3)[1], "fullUrl": "urn:uuid:00000000-0000-4000-8000-000000000001"}
+    found = {"method": "POST", "url": "Patient", "ifNoneExist": f"identifier={examples.DOMAIN}|{local}"}
+    about = examples.observation(key, subject={"reference": patient["fullUrl"]})
+    entries = [{**patient, "request": found}, {"resource": about, "request": {"method": "POST", "url": "Observation"}}]
+    refused = hospital.post("", {"resourceType": "Bundle", "type": "transaction", "entry": entries})
+    assert (refused.status, refused.json["issue"][0]["code"]) == (422, "business-rule")
+    assert code(send(exchange, message("ADT^A31", pid(local)))) == "AA"
+    assert not wiring.record_store().entries(key, "Observation", Scan()).entries
+
+
+def test_who_was_erased_leaves_nothing_here_and_looks_like_who_shut_the_sender_out(exchange: Exchange) -> None:
+    """A dead letter from before is let go by the next attempt; neither end of a merge is kept."""
+    local, key = region(exchange, 4)
+    assert code(send(exchange, message("ADT^A28", pid("H1")))) == "AA"
+    other, shut = region(exchange, 5)
+    done(patient_of(exchange, 5), shut, "block", party={"system": IDNST, "value": "1990000011"})
+    before = inbox(exchange)
+    closed(exchange.client("practice"), key)
+    waits = oru(local, "10")
+    assert code(send(exchange, waits)) == "AE"
+    (dead,) = [each["id"][0] for each in waiting(exchange) if each["control-id"] == [control_of(waits)]]
+    assert erase(exchange, key).status == 200
+    assert call(exchange, "POST", f"/ingestion/{dead}/$retry").status == 422
+    told = []
+    for number in (local, other):
+        for each in (oru(number, "10"), siu("S12", number, at="20260302093000"), mdm(number)):
+            answer = send(exchange, each)
+            said = acked(answer)
+            told.append((number, [said["MSA"][1], *said["ERR"]]))
+    assert {number: sum(n == number for n, _ in told) for number in (local, other)} == {local: 3, other: 3}
+    assert len({tuple(said) for _, said in told}) == 1, told
+    for each in (merge("H1", local), merge(local, "H1"), message("ADT^A08", pid(local))):
+        assert code(send(exchange, each)) == "AR"
+    assert inbox(exchange) == before
+
+
+def control_of(sent: bytes) -> str:
+    return sent.split(b"|")[9].decode()
+
+
+def test_a_national_number_leads_to_who_is_qualified_by_it(exchange: Exchange) -> None:
+    """Others that claim it - "validated", with all strict traits, which are other ones - get nothing that is meant for
+    this person, and are not linked."""
+    _, key = region(exchange, 6)
+    system, number = examples.ins(6).split("|")
+    national = f"{number}^^^ASIP&{system.removeprefix('urn:oid:')}&ISO^INS"
+    for claim in range(2):
+        name = f"{name_of(f'claim {claim}')}^ALICE^^^^^L"
+        born = f"||196001{claim + 1:02d}|F|||^^99243^^^^BDL^^99243{'|' * 21}VALI"
+        claims = f"PID|1||Q{claim}^^^H&2.999.2&ISO^PI~{national}||{name}{born}"
+        assert code(send(exchange, message("ADT^A28", claims), client="hospital-b")) == "AA"
+        found = exchange.client("hospital-b").get(f"Patient?identifier=urn:oid:2.999.2|Q{claim}").json["entry"][0]
+        assert (system, number) in {(each["system"], each["value"]) for each in found["resource"]["identifier"]}
+    person = wiring.patient_index().find_person(key)
+    assert person is not None
+    assert person.members == (key,)
+    results = (f"OBR|1||Q1F|{HAEMOGLOBIN}", f"OBX|1|NM|{HAEMOGLOBIN}||10|g/dL|||||F")
+    meant = message("ORU^R01", f"PID|1||{national}||X^Y^^^^^L", *results)
+    answer = send(exchange, meant, client="laboratory")
+    assert code(answer) == "AA", answer.body
+    assert len(wiring.record_store().entries(key, "Observation", Scan()).entries) == 1
+
+
+# --- who asks again ---------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_takes_the_rights_that_the_sender_has_by_then(exchange: Exchange) -> None:
+    sent = message("ORU^R01", pid("I1"), f"OBR|1||I1F|{HAEMOGLOBIN}", pid("I2"))
+    assert code(send(exchange, sent)) == "AE"
+    (id,) = [each["id"][0] for each in waiting(exchange) if each["control-id"] == [control_of(sent)]]
+    assert code(send(exchange, message("ADT^A28", pid("I1")))) == "AA"
+    lone = sent.replace(pid("I2").encode(), b"NTE|1||x")
+    other = send(exchange, lone)  # under the control id of the dead letter
+    assert (code(other), reason(other)[0]) == ("AR", "205")
+    reading = "system/Patient.rs"
+    assert call(exchange, "POST", f"/ingestion/{id}/$retry", scope=reading).status in (403, 422)
+    sender = exchange.client("hospital-a").token()
+    wiring.clients().deactivate("hospital-a")
+    try:
+        headers = {"Authorization": f"Bearer {sender}"}
+        for method, place in (("POST", f"/ingestion/{id}/$retry"), ("GET", "/ingestion"), ("POST", "/hl7v2")):
+            assert exchange.gateway.request(method, place, headers, b"").status in (401, 403)
+    finally:
+        wiring.clients().activate("hospital-a")
+    assert [each for each in waiting(exchange) if each["id"] == [id]]
+
+
+@pytest.mark.parametrize(
+    ("place", "status"),
+    [
+        (f"/ingestion/{'a' * 4000}", 404),
+        (f"/fhir/Subscription/{'a' * 4000}", 404),
+        (f"/ingestion?after={'a' * 4000}", 400),
+    ],
+)
+def test_what_is_too_long_for_a_key_is_never_looked_up(exchange: Exchange, place: str, status: int) -> None:
+    """DynamoDB would refuse the call, and the server would have failed."""
+    read: list[str] = []
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        if model.name in ("GetItem", "BatchGetItem", "Query"):
+            read.append(str(params))
+
+    events = wiring.aws("dynamodb").meta.events
+    events.register("before-parameter-build.dynamodb.*", note)
+    try:
+        assert call(exchange, "GET", place).status == status
+    finally:
+        events.unregister("before-parameter-build.dynamodb.*", note)
+    assert "a" * 1000 not in str(read)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -196,6 +349,38 @@ def test_a_message_of_many_results_is_applied_whole(exchange: Exchange, count: i
     assert code(answer) == "AA", answer.body
     (report,) = held(exchange, local, "DiagnosticReport")
     assert len(report["result"]) == count
+
+
+@pytest.mark.parametrize("sign", ["|", "^", "~", "&"])
+def test_more_parts_than_anybody_sends_are_not_read(exchange: Exchange, sign: str) -> None:
+    """Each takes memory and time: the function would end, and the sender send it again for ever."""
+    many = sign * 600_000
+    answer = send(exchange, message("ORU^R01", pid("D3"), f"OBX|1|ST|{HAEMOGLOBIN}||{many}"))
+    assert (code(answer), reason(answer)) == ("AE", ("100", "MSH^1"))
+    lines = f"H|^~\\&|f|LABO||ORU\rP|1||D3\rOBX|1|ST|{HAEMOGLOBIN}||{many}\r".encode()
+    assert send(exchange, lines, path="/hprim", content_type="text/plain").status == 422
+
+
+def test_a_line_that_goes_on_for_ever_is_one_line(exchange: Exchange) -> None:
+    """In time that grows with its length, not with the square of it."""
+    lines = "H|~^\\&|f|LABO||ADM\rP|1||D4\r" + "A|xy\r" * 900_000
+    assert send(exchange, lines.encode(), path="/hprim", content_type="text/plain").status == 422
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_that_come_at_once_under_one_control_id(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """Both looked before either was there."""
+    local = f"D5{same}"
+    first = oru(local, "10")
+    told = send(exchange, first)
+    monkeypatch.setattr(DynamoInbox, "find", lambda *_, **__: None)
+    second = send(exchange, first if same else first.replace(b"||10|", b"||11|"))
+    assert (code(second), second.body == told.body) == (("AA", True) if same else ("AR", False))
+    assert values(exchange, local) == [(10, "final")]
+    (result,) = held(exchange, local, "Observation")
+    assert result["meta"]["versionId"] == "1"
 
 
 # --- what is given up -------------------------------------------------------------------------------------------------

@@ -83,6 +83,18 @@ def test_a_strange_rhythm_keeps_nobody_waiting(home: Home, timing: dict[str, Any
     assert len(home.alerts()) <= 1
 
 
+def test_a_value_counts_in_the_unit_that_is_coded(home: Home) -> None:
+    """5.5 mmol/L is what many have; 5.5 mg/dL calls for somebody, whatever the words beside it say."""
+    home.with_glucose_plan()
+    said = {"value": 5.5, "system": "http://unitsofmeasure.org", "code": "mmol/L", "unit": "mg/dL"}
+    for wrong in ({**said, "system": "urn:x"}, {"value": 5.5, "unit": "mmol/L"}, {**said, "code": "%"}):
+        assert home.submit(home.measured(0, valueQuantity=wrong)).statuses == [422]
+    assert home.submit(home.measured(0, valueQuantity=said)).statuses == [201]
+    assert home.stands() == []
+    assert home.submit(home.measured(0, 1, valueQuantity={**said, "code": "mg/dL", "unit": "mmol/L"})).statuses == [201]
+    assert home.stands() == [("threshold", "requested")]
+
+
 # --- how much ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +174,31 @@ def test_no_other_way_changes_an_alert(home: Home) -> None:
     assert home.stands() == [("threshold", "requested")]
 
 
+def test_what_is_another_persons_is_nothing_here(people: Callable[..., Home], home: Home) -> None:
+    """A goal or a device of another record is worth what one is that nobody has: nobody learns which are there."""
+    other = people()
+    goal = other.goal(range_target(GLUCOSE, 0, 1))
+    device = other.put_in({"resourceType": "Device", "patient": {"reference": f"Patient/{other.patient}"}})
+    nobody = f"{'0' * 16}-01hr0000000000000000000000"
+    told = []
+    for named in (goal, f"Goal/{nobody}"):
+        plan = home.put_in(home.plan(named))
+        told.append(home.call("GET", f"{plan}/$monitoring-status").body["parameter"])
+    assert told[0] == told[1]
+    assert [each["name"] for each in told[0]] == ["active", "not-evaluable"]
+    for minute, named in enumerate((device, f"Device/{nobody}")):
+        assert home.submit(home.measured(300, minute, device={"reference": named})).statuses == [201]
+    assert home.stands() == other.stands() == []
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "1999-12-31T23:00:00Z"])
+def test_a_time_that_no_device_measures_in_is_refused(home: Home, at: str) -> None:
+    (status,) = home.submit(home.measured(100, effectiveDateTime=at)).statuses
+    assert status in (400, 422)
+    assert home.observations() == set()
 
 
 def test_an_outage_of_days_is_no_storm(home: Home) -> None:

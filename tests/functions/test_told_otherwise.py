@@ -31,10 +31,13 @@ from tests import examples
 from tests.documents import changed, place, published, relabel
 from tests.exchange import Client, Exchange
 from tests.functions import test_event_notification as nde
-from tests.functions.test_audience import held_back, into_the_circle
+from tests.functions.test_audience import OF, held_back, into_the_circle
 from tests.functions.test_control import done, patient_of
+from tests.functions.test_patient_feed import Consumer, consumer
+from tests.functions.test_patient_feed import asked as feed
 from tests.functions.test_patients import register
 
+__all__ = ["consumer"]
 ACCOUNT, REGION = "123456789012", "eu-west-3"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:partner.fifo"
 SENDER = "passerelle@exchange.example"
@@ -425,3 +428,46 @@ def test_a_mailbox_that_does_not_exist_ends_the_subscription_at_once(
     exchange.pump.run_until_idle()
     found = practice.get(f"Subscription/{told}").json
     assert (found["status"], found["error"]) == ("error", "the endpoint did not acknowledge: status 550")
+
+
+def test_sub_10_a_block_between_event_and_delivery_whatever_the_channel(
+    exchange: Exchange, operator: Operator, hospital: Client, consumer: Consumer
+) -> None:
+    """What the webhook of a topic is told is in test_audience.py."""
+    key = str(register(hospital, 17).json["id"])
+    nurse, practice, laboratory = (exchange.client(each) for each in ("nurse", "practice", "laboratory"))
+    into_the_circle(exchange, 17, key, "nurse")
+    told = subscribed(exchange, nurse, subscription("tel:+33612345679", key))
+    (letter,) = (said for number, said in texts() if number == "+33612345679")
+    assert confirm(nurse, told, code_in(letter)).status == 200
+    mailbox(exchange, operator, practice, "mailto:bloque@cabinet.mssante.fr", key)
+    subscribed(exchange, practice, nde.subscription(consumer.url))
+    subscribed(exchange, laboratory, feed(consumer, f"Patient?_id={key}"))
+    subscribed(exchange, exchange.client("hospital-b"), subscription(QUEUE, key, content="full-resource"))
+    consumer.received.clear()
+    drained("partner.fifo")
+    with held_back(exchange):
+        happened(exchange, hospital, key)
+        published(hospital, key)
+        assert hospital.post("CommunicationRequest", nde.declaration()).status == 201
+        assert register(hospital, 17, address=[{"city": "Ailleurs"}]).status == 200
+        exchange.pump.run_until_idle()
+        for each in ("nurse", "practice", "laboratory", "hospital-b"):
+            party = {"system": IDNST, "value": OF[each].organisation}
+            done(patient_of(exchange, 17), key, "block", party=party)
+    exchange.pump.run_until_idle()
+    assert len([said for number, said in texts() if number == "+33612345679"]) == 1, "the one with the code"
+    assert [each for each in operator.taken if each["To"] == "bloque@cabinet.mssante.fr"] == []
+    assert consumer.received == []
+    assert not [each for each in drained("partner.fifo") if key in each or "Observation" in each]
+
+
+def drained(queue: str) -> list[str]:
+    """The bodies of all messages in it."""
+    sqs, bodies = boto3.client("sqs"), []
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for each in messages:
+            bodies.append(str(each["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"])
+    return bodies

@@ -23,6 +23,7 @@ from passerelle.authorization.model import Party
 from passerelle.authorization.people import PROFESSIONS
 from passerelle.events import Event, EventName
 from passerelle.identifiers import new_ulid
+from passerelle.notifications.insight import Moment
 from tests import contents, examples
 from tests.documents import document, label
 from tests.exchange import URL, Client, Exchange
@@ -109,7 +110,7 @@ def happened(subscription: str, name: EventName, reference: str, key: str) -> No
     """An event reaches the log of a subscription."""
     at = datetime.now(UTC)
     event = Event(name=name, reference=reference, version=1, at=at, author="a", patient=key, occurrence=new_ulid(at))
-    assert wiring.notification_ports().log.append(subscription, event)
+    assert wiring.notification_ports().log.append(subscription, [event])
 
 
 def events(client: Client, subscription: str) -> str:
@@ -294,11 +295,11 @@ def test_what_somebody_left_behind_ends_with_the_right_to_be_here(
     published = contents.published(hospital, key, PDF).removeprefix("Binary/")
     link, ports = share(practice, published)["url"], wiring.notification_ports()
     owner = replace(_owner(exchange), professional=DOCTOR["value"])
-    assert ports.client_of(owner) is not None
+    assert Moment(ports, datetime.now(UTC)).of(owner).client is not None
     wiring.clients().bar(party, at=datetime.now(UTC))
     try:
         assert visit(exchange, link).status == 404
-        assert ports.client_of(owner) is None
+        assert Moment(ports, datetime.now(UTC)).of(owner).client is None
     finally:
         wiring.clients().readmit(party)
     assert visit(exchange, link).status == 200

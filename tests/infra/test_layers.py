@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from infra.layers import REQUIREMENTS, install
 from infra.paths import ROOT
 
 UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024  # of a function and its layers (AWS Lambda quotas)
@@ -16,6 +15,8 @@ UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024  # of a function and its layers (AWS La
 
 def test_the_requirements_are_those_of_the_lock() -> None:
     """To renew: make layer."""
+    from infra.layers import REQUIREMENTS
+
     exported = subprocess.run(
         [
             find_uv_bin(),
@@ -37,6 +38,8 @@ def test_the_requirements_are_those_of_the_lock() -> None:
 
 
 def test_the_sdk_is_left_to_lambda() -> None:
+    from infra.layers import REQUIREMENTS
+
     names = {line.partition("==")[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line}
     assert {"fhir-resources", "joserfc"} <= names
     assert not {"boto3", "botocore", "s3transfer", "aws-cdk-lib"} & names
@@ -44,6 +47,8 @@ def test_the_sdk_is_left_to_lambda() -> None:
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from infra.layers import install
+
     folder = tmp_path_factory.mktemp("layer")
     install(folder)
     return folder / "python"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from infra.schedules import TICKS
 from passerelle.prescriptions.reminders import policy
 from tests.infra.test_roles import listed
 
@@ -25,6 +24,8 @@ def test_reminders_every_hour_of_day_and_what_is_urgent_by_night_too(stage: Any)
 
 
 def test_each_sends_to_a_queue_of_its_own_and_to_the_dead_letters_of_that_queue(stage: Any) -> None:
+    from infra.schedules import TICKS
+
     queues, sent_to = stage.of("AWS::SQS::Queue"), []
     for schedule in stage.of("AWS::Scheduler::Schedule").values():
         target, dead = schedule["Target"]["Arn"], schedule["Target"]["DeadLetterConfig"]["Arn"]

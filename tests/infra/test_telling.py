@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.grants import Protected
 from infra.settings import DEV, MssanteOperator, PartnerQueue, StageSettings  # `infra` before aws_cdk: brings Node
-from infra.telling import allow_telling
 
 QUEUE = "arn:aws:sqs:eu-west-1:210987654321:partner"
 KEY = "arn:aws:kms:eu-west-1:210987654321:key/1"
@@ -24,6 +22,9 @@ def allowed(settings: StageSettings) -> list[Mapping[str, Any]]:
     from aws_cdk import App, Stack
     from aws_cdk import aws_iam as iam
     from aws_cdk.assertions import Template
+
+    from infra.grants import Protected
+    from infra.telling import allow_telling
 
     stack = Stack(App(), "Stack")
     role = iam.Role(stack, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))

@@ -115,6 +115,45 @@ def test_a_frame_that_never_ends_is_not_read_for_ever() -> None:
     asyncio.run(play())
 
 
+def test_a_slow_sender_is_not_waited_for_within_a_frame(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        async with gateway(echo, patience=0.05) as port, connected(port) as (reader, writer):
+            await asyncio.sleep(0.2)  # between frames there is no hurry
+            writer.write(framed(b"A") + b"\r\n")
+            assert await told(reader) == b"ACK A"
+            await asyncio.sleep(0.2)
+            writer.write(framed(b"B"))
+            assert await told(reader) == b"ACK B"
+            writer.write(START + b"secret")
+            assert await asyncio.wait_for(_rest(reader), 5) == b""
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(play())
+    assert "did not end" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_connections_beyond_so_many_are_ended() -> None:
+    async def play() -> None:
+        async with gateway(echo, connections=1) as port:
+            async with connected(port) as (reader, writer):
+                writer.write(framed(b"A"))
+                assert await told(reader) == b"ACK A"
+                async with connected(port) as (other, _):
+                    assert await asyncio.wait_for(_rest(other), 5) == b""
+                writer.write(framed(b"B"))
+                assert await told(reader) == b"ACK B"
+            for _ in range(100):  # whoever left makes room
+                async with connected(port) as (reader, writer):
+                    writer.write(framed(b"C"))
+                    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                        assert await told(reader) == b"ACK C"
+                        return
+            raise AssertionError("there is no room")
+
+    asyncio.run(play())
+
+
 async def _rest(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from local import synthesis
 from local.run import forget
 
 COMMAND = [sys.executable, "-c", "from local.cli import app; app()", "run"]
+_HAS_PROC = Path("/proc/self/net/tcp").exists()
 
 
 @contextmanager
@@ -30,6 +32,7 @@ def _running(port: int, state: Path, *options: str) -> Iterator[subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # a process group, as a terminal makes one
     )
     try:
         _wait_until_ready(process, port)
@@ -60,11 +63,19 @@ def _free_port() -> int:
         return port
 
 
-def _ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
-    process.send_signal(number)
+def _ended(process: subprocess.Popen[str], status: int = 0) -> str:
     output, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, output
+    assert process.returncode == status, output
     return output
+
+
+def _emulator_of(process: int) -> int:
+    """The process that a process started, from Linux's /proc."""
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            if each.read_text().rpartition(")")[2].split()[1] == str(process):
+                return int(each.parent.name)
+    raise AssertionError("it started none")
 
 
 def _listening(process: int) -> set[str]:
@@ -94,18 +105,28 @@ def state(tmp_path: Path, template: dict[str, Any]) -> Path:
 def test_it_comes_up_keeps_its_data_and_ends(state: Path) -> None:
     port = _free_port()
     with _running(port, state) as first:
-        if Path("/proc/self/net/tcp").exists():
-            assert _listening(first.pid) == {"0100007F"}  # 127.0.0.1
+        if _HAS_PROC:
+            assert _listening(first.pid) == _listening(_emulator_of(first.pid)) == {"0100007F"}  # 127.0.0.1
         same_folder = [*COMMAND, "--port", str(_free_port()), "--state", str(state)]
         refused = subprocess.run(same_folder, cwd=synthesis.ROOT, capture_output=True, text=True, check=False)
         assert (refused.returncode, "another stack" in refused.stdout) == (1, True)
         keys = httpx.get(f"http://127.0.0.1:{port}/oauth2/jwks", trust_env=False).json()
-        output = _ended(first, signal.SIGTERM)
+        os.killpg(first.pid, signal.SIGINT)  # Ctrl-C
+        output = _ended(first)
         assert "cached" in output
         assert "Synthetic region" in output
     with _running(port, state) as second:
         assert httpx.get(f"http://127.0.0.1:{port}/oauth2/jwks", trust_env=False).json() == keys
-        assert "Synthetic region" not in _ended(second, signal.SIGINT)
+        second.terminate()
+        assert "Synthetic region" not in _ended(second)
+
+
+@pytest.mark.skipif(not _HAS_PROC, reason="the emulator is found by Linux's /proc")
+def test_it_ends_when_its_emulator_does(state: Path) -> None:
+    (state / "seeded").touch()
+    with _running(_free_port(), state) as process:
+        os.kill(_emulator_of(process.pid), signal.SIGKILL)
+        assert "the emulator of AWS ended by itself" in _ended(process, 1)
 
 
 def test_fresh_forgets_the_data_and_keeps_the_template(tmp_path: Path) -> None:

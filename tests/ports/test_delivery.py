@@ -5,7 +5,8 @@ Contract rows SUB-3, SUB-4, SUB-5, SUB-6 and SUB-10, as far as the engine goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
@@ -16,6 +17,7 @@ import pytest
 from passerelle.audit.ports import Span
 from passerelle.aws.audit import DynamoAuditTrail
 from passerelle.aws.bus import SqsDeliveries
+from passerelle.aws.dynamodb import measure
 from passerelle.errors import Unavailable
 from passerelle.events import EventName
 from passerelle.notifications.breaker import BREAKS_AFTER
@@ -50,7 +52,7 @@ def subscribed(exchange: Exchange, count: int = 0, made: Subscription | None = N
     made = made or subscription()
     exchange.store(SubscriptionCreation(subscription=made))
     for version in range(1, count + 1):
-        exchange.log.append(made.id, event(version))
+        exchange.log.append(made.id, [event(version)])
     exchange.deliveries.order(made.id, 0)
 
 
@@ -97,7 +99,7 @@ def test_one_order_brings_all_that_comes_while_it_is_served(exchange: Exchange) 
 
     def post(endpoint: str, headers: Any, body: bytes) -> None:
         if headers["X-Passerelle-Delivery"] == "sub.2":
-            exchange.log.append("sub", event(3))
+            exchange.log.append("sub", [event(3)])
         exchange.network.arrived.setdefault(endpoint, []).append(headers["X-Passerelle-Delivery"])
 
     exchange.network.post = post  # type: ignore[method-assign]
@@ -143,7 +145,7 @@ def test_both_secrets_sign_until_the_former_is_over(exchange: Exchange) -> None:
     made = replace(subscription(), secret="new", former_secret="old", former_until=NOON + timedelta(hours=1))
     subscribed(exchange, 1, made)
     exchange.run()
-    exchange.log.append("sub", event(2))
+    exchange.log.append("sub", [event(2)])
     exchange.at = NOON + timedelta(hours=1)
     exchange.deliveries.order("sub", 1)
     exchange.run()
@@ -173,11 +175,40 @@ def test_sub_10_rights_are_checked_again_at_delivery(exchange: Exchange) -> None
     exchange.run()
     assert exchange.told() == ['sub.1 ["event-notification", 1, "1:-"]']
     assert disclosed(exchange) == []
-    exchange.log.append("sub", event(2))
+    exchange.log.append("sub", [event(2)])
     exchange.clients.deactivate("practice")
     exchange.deliveries.order("sub", 1)
     exchange.run()
     assert (status(exchange), len(exchange.told())) == ("off", 1)
+
+
+def test_sub_10_rights_that_end_while_a_backlog_is_told_end_it_within_a_second(exchange: Exchange) -> None:
+    subscribed(exchange, 4)
+    exchange.tick = timedelta(seconds=1)
+
+    class Closing(Network):
+        def post(self, endpoint: str, headers: Mapping[str, str], body: bytes) -> None:
+            super().post(endpoint, headers, body)
+            if headers["X-Passerelle-Delivery"] == "sub.2":
+                close_record(exchange)
+
+    exchange.network = Closing()
+    exchange.run()
+    known = event(1).reference
+    assert [each.partition(", ")[2] for each in exchange.told()] == [
+        f'{number}, "{number}:{known if number <= 2 else "-"}"]' for number in (1, 2, 3, 4)
+    ]
+
+
+def test_what_is_told_one_by_one_is_read_and_acknowledged_together(exchange: Exchange) -> None:
+    """Who it is about, and what hides something of both source records, once a second; an audit record for each."""
+    subscribed(exchange, 10)
+    with measure() as meter:
+        exchange.step()
+    assert exchange.ids() == told(*range(1, 11))
+    calls = Counter(meter.calls)
+    assert calls["UpdateItem"] == 1
+    assert (calls["PutItem"], calls["GetItem"], calls["Query"]) == (10, 3, 4)
 
 
 def test_a_feed_has_no_handshake_and_is_told_in_messages(exchange: Exchange) -> None:
@@ -295,7 +326,7 @@ def test_sub_6_an_endpoint_that_goes_on_failing_ends_in_error(exchange: Exchange
     assert (status(exchange), exchange.found().error) == ("error", "the endpoint did not acknowledge: status 503")
     assert exchange.incidents == ["subscription-in-error"]
     exchange.network.failing.clear()
-    exchange.dispatcher().dispatch(event(3), exchange.at)
+    exchange.dispatch(event(3), exchange.at)
     exchange.deliveries.start("sub", 1)
     exchange.run()
     assert (len(exchange.ids()), exchange.log.last_number("sub")) == (MAX_DELIVERY_ATTEMPTS, 3)
@@ -384,9 +415,8 @@ def test_ten_thousand_events_for_a_dead_subscriber_are_one_order(exchange: Excha
     exchange.deliveries = SqsDeliveries(exchange.sqs, exchange.queue_url)  # put off for as long as they say
     exchange.network.failing[HERE] = ALWAYS
     subscribed(exchange, made=subscription())
-    dispatcher = exchange.dispatcher()
     for version in range(1, 21):
-        dispatcher.dispatch(event(version), NOON)
+        exchange.dispatch(event(version), NOON)
     subscribed(exchange, 1, subscription("other"))
     for _ in range(2):
         (message,) = exchange.receive()
@@ -413,9 +443,9 @@ def test_nothing_is_ordered_behind_an_order_that_waits(exchange: Exchange) -> No
     assert progress.held_until == MORNING
     ordered: list[int] = []
     exchange.deliveries.order = lambda id, delivered, **_: ordered.append(delivered)  # type: ignore[method-assign]
-    exchange.dispatcher().dispatch(event(2), MORNING - timedelta(minutes=3))
+    exchange.dispatch(event(2), MORNING - timedelta(minutes=3))
     assert (exchange.log.last_number("sub"), ordered) == (2, [])
-    exchange.dispatcher().dispatch(event(3), MORNING - timedelta(minutes=2))
+    exchange.dispatch(event(3), MORNING - timedelta(minutes=2))
     assert ordered == [0]
 
 
@@ -433,7 +463,7 @@ def at_night(exchange: Exchange, pace: Pace, **changes: Any) -> None:
 
 
 def happens(exchange: Exchange, version: int, **changes: Any) -> None:
-    exchange.dispatcher().dispatch(replace(event(version), at=exchange.at, **changes), exchange.at)
+    exchange.dispatch(replace(event(version), at=exchange.at, **changes), exchange.at)
 
 
 def test_quiet_hours_are_waited_for_and_are_no_failure(exchange: Exchange) -> None:
@@ -503,7 +533,7 @@ def beat(exchange: Exchange, minutes: int) -> None:
 
 def test_sub_5_a_silent_subscription_has_heartbeats_with_the_same_counter(exchange: Exchange) -> None:
     beating(exchange)
-    exchange.log.append("sub", event(1))
+    exchange.log.append("sub", [event(1)])
     exchange.deliveries.order("sub", 0)
     exchange.run()
     for minutes in (9, 1, 9, 1):
@@ -536,7 +566,7 @@ def test_no_heartbeat_in_quiet_hours_or_while_there_is_something_to_tell(exchang
     exchange.at = NIGHT
     beat(exchange, 10)
     exchange.at = MORNING
-    exchange.log.append("sub", event(1))
+    exchange.log.append("sub", [event(1)])
     beat(exchange, 10)
     assert exchange.told() == []
 

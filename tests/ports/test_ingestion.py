@@ -62,7 +62,7 @@ def test_a_process_may_end_at_any_call_and_the_same_message_again_ends_it(exchan
             assert (at, code(again)) == (at, "AA")
             assert (at, _state(exchange, number)) == (at, _EXPECTED)
             assert send(exchange, message).body == again.body
-    assert at >= 4  # the inbox, what there is, the commit, the inbox
+    assert at >= 4  # the inbox, what there is, the commit, which settles it
 
 
 def _calls(crashes: Crashes, exchange: Exchange, local: Iterator[int]) -> int:

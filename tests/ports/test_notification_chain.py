@@ -56,7 +56,7 @@ def dispatch(exchange: Exchange, event: Event) -> None:
     """As often as the queue brings it."""
     for _ in range(30):
         try:
-            exchange.dispatcher().dispatch(event, exchange.at)
+            exchange.dispatch(event, exchange.at)
         except Unavailable:
             continue
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -49,6 +49,7 @@ from tests.notified import (
     close_record,
     event,
     exchange_on_moto,
+    served,
     subscription,
 )
 
@@ -100,7 +101,7 @@ def test_a_subscription_lives_from_creation_to_deletion(exchange: Exchange) -> N
     exchange.store(SubscriptionDeletion(subscription=created))
     assert exchange.subscriptions.find("sub") is None
     assert exchange.subscriptions.interests(["document-changed"], [KEY]) == []
-    assert exchange.log.append("sub", event(1)) is None
+    assert exchange.log.append("sub", [event(1)]) is None
     exchange.subscriptions.acknowledge(created, 1, NOON)
     assert exchange.subscriptions.find("sub") is None
     with pytest.raises(NotFound):
@@ -137,7 +138,7 @@ def test_one_that_is_off_is_in_no_index_until_it_starts_again(exchange: Exchange
     off = replace(created, version=2, status=SubscriptionStatus.OFF)
     exchange.store(SubscriptionRevision(before=created, after=off))
     assert exchange.subscriptions.interests(["document-changed"], [KEY]) == []
-    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.dispatch(event(1), NOON)
     assert exchange.log.last_number("sub") == 0
     later = replace(created.interest, since=NOON)
     again = replace(off, version=3, status=SubscriptionStatus.REQUESTED, interest=later)
@@ -149,14 +150,8 @@ def test_numbers_are_contiguous_and_an_event_has_one(exchange: Exchange) -> None
     exchange.store(SubscriptionCreation(subscription=subscription()))
     assert exchange.log.last_number("sub") == 0
     assert exchange.log.between("sub", 1, 0) == []
-    assert [exchange.log.append("sub", event(version)) for version in (1, 2, 1, 3, 2, 2)] == [
-        1,
-        2,
-        1,
-        3,
-        2,
-        2,
-    ]
+    assert [exchange.log.append("sub", [event(version)]) for version in (1, 2, 1)] == [[1], [2], [1]]
+    assert exchange.log.append("sub", [event(version) for version in (2, 3, 2, 1)]) == [2, 3, 2, 1]
     assert exchange.log.last_number("sub") == 3
     assert exchange.log.between("sub", 2, 9) == [
         Notification(number=2, at=NOON, event=event(2)),
@@ -171,16 +166,16 @@ def test_a_number_that_another_dispatcher_took_meanwhile_is_passed_over(exchange
     rivals = iter([event(11), event(12), event(1)])
 
     class Overtaken(DynamoNotificationLog):
-        def _append(self, subscription: str, event: Event, number: int) -> Any:
+        def _append(self, subscription: str, events: Sequence[Event], last: int) -> Any:
             for rival in rivals:
-                exchange.log.append(subscription, rival)
+                exchange.log.append(subscription, [rival])
                 break
-            return super()._append(subscription, event, number)
+            return super()._append(subscription, events, last)
 
     log = Overtaken(exchange.dynamodb, NAMES)
-    assert log.append("sub", event(2)) == 4
+    assert log.append("sub", [event(2)]) == [4]
     rivals = iter([event(3)])
-    assert log.append("sub", event(3)) == 5  # the rival dispatched the very same event
+    assert log.append("sub", [event(3)]) == [5]  # the rival dispatched the very same event
     assert [entry.event for entry in exchange.log.between("sub", 1, 9)] == [event(v) for v in (11, 12, 1, 2, 3)]
 
 
@@ -189,12 +184,12 @@ def test_a_log_that_is_always_overtaken_gives_up(exchange: Exchange) -> None:
     others = iter(range(100, 200))
 
     class Overtaken(DynamoNotificationLog):
-        def _append(self, subscription: str, event: Event, number: int) -> Any:
-            exchange.log.append(subscription, replace(event, version=next(others)))
-            return super()._append(subscription, event, number)
+        def _append(self, subscription: str, events: Sequence[Event], last: int) -> Any:
+            exchange.log.append(subscription, [event(next(others))])
+            return super()._append(subscription, events, last)
 
     with pytest.raises(Exception, match="Too many requests"):
-        Overtaken(exchange.dynamodb, NAMES).append("sub", event(1))
+        Overtaken(exchange.dynamodb, NAMES).append("sub", [event(1)])
 
 
 # --- bus and queue ------------------------------------------------------------------------------------------
@@ -283,19 +278,18 @@ def test_what_is_urgent_and_a_heartbeat_wait_for_no_order(exchange: Exchange) ->
 def test_an_event_reaches_every_subscription_it_concerns(exchange: Exchange) -> None:
     for name, patient in (("everybody", None), ("by-key", KEY), ("by-link", OTHER), ("else", "z" * 16)):
         exchange.store(SubscriptionCreation(subscription=subscription(name, patient=patient)))
-    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.dispatch(event(1), NOON)
     assert {name for name, _ in exchange.orders()} == {"everybody", "by-key", "by-link"}
 
 
 def test_what_may_not_be_seen_is_not_numbered(exchange: Exchange) -> None:
     exchange.store(SubscriptionCreation(subscription=subscription()))
-    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.dispatch(event(1), NOON)
     close_record(exchange)
-    dispatcher = exchange.dispatcher()  # of the next batch
-    dispatcher.dispatch(event(2), NOON)
-    dispatcher.dispatch(event(1, patient="zzzzzzzzzzzzzzzz"), NOON)  # a person that is not known
+    exchange.dispatch(event(2), NOON)
+    exchange.dispatch(event(1, patient="zzzzzzzzzzzzzzzz"), NOON)  # a person that is not known
     exchange.clients.deactivate("practice")
-    dispatcher.dispatch(event(3, patient=None), NOON)
+    exchange.dispatch(event(3, patient=None), NOON)
     assert exchange.log.last_number("sub") == 1
 
 
@@ -304,9 +298,9 @@ def test_a_query_is_asked_of_who_may_learn_only(exchange: Exchange) -> None:
     wanted = replace(created.interest, filter=Filter(query="2,3"))
     exchange.store(SubscriptionCreation(subscription=replace(created, interest=wanted)))
     for version in (1, 2):
-        exchange.dispatcher().dispatch(event(version), NOON)
+        exchange.dispatch(event(version), NOON)
     close_record(exchange)
-    exchange.dispatcher().dispatch(event(3), NOON)
+    exchange.dispatch(event(3), NOON)
     assert [entry.event for entry in exchange.log.between("sub", 1, 9)] == [event(2)]
 
 
@@ -321,18 +315,22 @@ def test_the_failure_of_one_subscription_is_not_the_others(exchange: Exchange) -
             super().order(subscription, delivered)
 
     failing = FailsForOne(exchange.sqs, exchange.queue_url)
-    with pytest.raises(Unavailable):
-        Dispatcher(replace(exchange.ports, deliveries=failing), feeds=FEEDS).dispatch(event(1), NOON)
+    dispatcher = Dispatcher(replace(exchange.ports, deliveries=failing), feeds=FEEDS)
+    failures = dispatcher.dispatch([event(1), event(2)], NOON)
+    assert {id: type(failure) for id, failure in failures.items()} == {
+        event(1).id: Unavailable,
+        event(2).id: Unavailable,
+    }
     assert {name for name, _ in exchange.orders()} == {"second", "third"}
-    exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
+    exchange.dispatch(event(1), NOON)  # the event comes again
     assert [name for name, _ in exchange.orders()] == ["first"]
 
 
 def test_what_was_delivered_meanwhile_is_not_ordered_again(exchange: Exchange) -> None:
     exchange.store(SubscriptionCreation(subscription=subscription()))
-    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.dispatch(event(1), NOON)
     exchange.run()
-    exchange.dispatcher().dispatch(event(1), NOON)  # the event comes again
+    exchange.dispatch(event(1), NOON)  # the event comes again
     assert taken(exchange) == 0
 
 
@@ -340,15 +338,14 @@ def test_what_was_delivered_meanwhile_is_not_ordered_again(exchange: Exchange) -
 def test_who_is_told_nothing_is_numbered_and_not_ordered(exchange: Exchange, status: str) -> None:
     """SUB-6: the counter still grows."""
     exchange.store(SubscriptionCreation(subscription=subscription(status=status)))
-    exchange.dispatcher().dispatch(event(1), NOON)
+    exchange.dispatch(event(1), NOON)
     assert (exchange.log.last_number("sub"), taken(exchange)) == (1, 0)
 
 
 def test_any_backlog_is_one_order(exchange: Exchange) -> None:
     exchange.store(SubscriptionCreation(subscription=subscription()))
-    dispatcher = exchange.dispatcher()
     for version in range(1, 30):
-        dispatcher.dispatch(event(version), NOON)
+        exchange.dispatch(event(version), NOON)
     assert taken(exchange) == 1
 
 
@@ -375,7 +372,7 @@ def test_duplicates_crashes_and_lost_orders_leave_contiguous_numbers(exchange: E
         if chance.random() < 0.2:
             waiting.append(coming)
         try:
-            dispatcher.dispatch(coming, NOON)
+            served(dispatcher, coming, NOON)
         except Unavailable:
             waiting.append(coming)
     entries = exchange.log.between("sub", 1, 99)

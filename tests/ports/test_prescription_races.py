@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.emulator import emulator
+from local.emulator import Emulator
 from passerelle import wiring
 from passerelle.access import Caller
 from passerelle.aws.prescriptions import DynamoWakes
@@ -98,7 +98,7 @@ def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
         yield Ground(region_in_memory())
         sys.setswitchinterval(before)
         return
-    with emulator() as elsewhere, region(emulator=elsewhere.ready["url"]) as there:
+    with Emulator() as elsewhere, region(emulator=elsewhere.url) as there:
         yield Ground(there, rounds=1)
 
 

@@ -131,7 +131,7 @@ def test_what_is_on_its_way_is_left_alone(queue: Any) -> None:
     event = announced(1)
     run_for_an_hour(NOW + timedelta(minutes=9) - PARTS * TICK)
     assert numbers() == []  # dispatch has time for it
-    wiring.dispatcher().dispatch(event, NOW)
+    wiring.dispatcher().dispatch([event], NOW)
     assert len(orders(queue)) == 1
     wiring.notification_ports().subscriptions.acknowledge(subscribed_as("sub"), 1, NOW)
     over = run_for_an_hour(NOW + SETTLED)
@@ -148,33 +148,60 @@ def subscribed_as(name: str) -> Subscription:
 
 def test_an_order_that_is_gone_is_given_again(queue: Any) -> None:
     subscribed()
-    wiring.dispatcher().dispatch(announced(1), NOW)
+    wiring.dispatcher().dispatch([announced(1)], NOW)
     assert len(orders(queue)) == 1  # and nobody served it
     run_for_an_hour(NOW + SETTLED + TICK + timedelta(minutes=1))
     # The queue takes the same order once in five minutes only: here the clock of the queue has not moved.
     assert numbers() == [(1, 1)]
 
 
+DAILY = Pace(digest_at=datetime.min.time())
+
+
 @pytest.mark.parametrize(
-    ("pace", "failures"),
-    [(Pace(digest_at=datetime.min.time()), 0), (Pace(), 1)],
-    ids=["what waits for its time", "what is tried again"],
+    ("pace", "held", "failed", "is_ordered"),
+    [
+        (DAILY, timedelta(hours=3), None, False),
+        (PROMPT, None, timedelta(minutes=20), False),
+        (PROMPT, timedelta(minutes=40), timedelta(hours=-4), False),
+        (DAILY, timedelta(hours=-2), None, True),
+        (DAILY, None, None, True),
+        (PROMPT, None, timedelta(hours=-2), True),
+        (PROMPT, timedelta(hours=-2), timedelta(hours=-4), True),
+    ],
+    ids=[
+        "waits for its time",
+        "is tried again",
+        "is tried again later",
+        "waited for a time that is over",
+        "was never looked at",
+        "should have been tried again",
+        "should have been tried again later",
+    ],
 )
-def test_what_is_late_on_purpose_is_not_ordered_again(
-    queue: Any, pace: Pace, failures: int, capsys: pytest.CaptureFixture[str]
+def test_what_is_late_on_purpose_is_ordered_again_when_it_is_overdue(
+    queue: Any,
+    pace: Pace,
+    held: timedelta | None,
+    failed: timedelta | None,
+    is_ordered: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    made = subscribed(pace=pace)
-    wiring.dispatcher().dispatch(announced(1), NOW)
-    for _ in range(failures):
-        wiring.notification_ports().subscriptions.count_failure(made, NOW)
+    """Of an order that a queue lost meanwhile, nothing else would tell."""
+    made, subscriptions = subscribed(pace=pace), wiring.notification_ports().subscriptions
+    wiring.dispatcher().dispatch([announced(1)], NOW)
+    if failed is not None:
+        subscriptions.count_failure(made, NOW + failed)
+    if held is not None:
+        subscriptions.hold(made.id, NOW + held)
     orders(queue)
     run_for_an_hour(NOW + SETTLED + timedelta(minutes=1))
-    assert "delivery-not-ordered" not in capsys.readouterr().out
+    assert ("delivery-not-ordered" in capsys.readouterr().out) is is_ordered
 
 
 def test_what_is_forgotten_is_counted(queue: Any, capsys: pytest.CaptureFixture[str]) -> None:
     subscribed()
-    wiring.dispatcher().dispatch(announced(1), NOW)
+    wiring.dispatcher().dispatch([announced(1)], NOW)
     run_for_an_hour(NOW + SETTLED + timedelta(minutes=1))
     assert capsys.readouterr().out.count('"delivery-not-ordered": 1') == 1
 

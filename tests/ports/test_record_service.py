@@ -162,25 +162,22 @@ def test_a_condition_among_shared_resources(service: RecordService) -> None:
     assert service.create(request(), content, condition=asked).key == first.key
 
 
-def test_what_came_between_search_and_read_counts(service: RecordService, patient: str) -> None:
-    """A resource that is withdrawn while a condition is looked up was not found by it."""
-    first = service.create(request(), identified(patient))
+def overtaken(service: RecordService, withdrawn: Written) -> RecordService:
+    """A service in whose search a resource is withdrawn when it has been found, once."""
     search = wiring.record_search()
-    found = search.hits
+    found = search.hits_of_each
 
     class Overtaking:
-        """The search, after which another command comes first, once."""
-
         is_done = False
 
-        def hits(self, *arguments: Any) -> Any:
-            hits = found(*arguments)
+        def hits_of_each(self, *arguments: Any) -> Any:
+            hits = list(found(*arguments))
             if not self.is_done:
                 self.is_done = True
-                service.delete(request(), "Observation", first.id, if_match=None)
+                service.delete(request(), "Observation", withdrawn.id, if_match=None)
             return hits
 
-    overtaken = RecordService(
+    return RecordService(
         store=wiring.record_store(),
         gate=wiring.gate(),
         search=Overtaking(),  # type: ignore[arg-type]
@@ -191,9 +188,24 @@ def test_what_came_between_search_and_read_counts(service: RecordService, patien
         in_parallel=lambda *calls: tuple(call() for call in calls),
         pause=lambda _: None,
     )
-    written = overtaken.create(request(), identified(patient), condition=having(patient))
-    assert written.is_new
-    assert written.key != first.key
+
+
+def test_what_is_withdrawn_after_the_search_was_there_when_it_was_searched_for(
+    service: RecordService, patient: str
+) -> None:
+    """A creation that finds it writes nothing: it came before."""
+    first = service.create(request(), identified(patient))
+    written = overtaken(service, first).create(request(), identified(patient), condition=having(patient))
+    assert (written.key, written.version, written.is_new) == (first.key, 1, False)
+
+
+def test_what_is_withdrawn_after_the_search_is_not_written_over(service: RecordService, patient: str) -> None:
+    first = service.create(request(), identified(patient))
+    writing = overtaken(service, first)
+    with pytest.raises(NotFound):
+        writing.patch_where(request(), "Observation", having(patient), revised(status="amended"), if_match=None)
+    with pytest.raises(Gone):
+        service.read(request(), "Observation", first.id)
 
 
 # --- versions and ids -----------------------------------------------------------------------------------------------

@@ -481,17 +481,17 @@ def test_marks_are_in_the_order_of_the_requests(
 
 
 def test_a_guard_lets_one_through(store: DynamoRecordStore, patient: str) -> None:
-    assert store.guard_count(patient) == 0
+    assert store.guard_counts([patient])[patient] == 0
     commit(Guard(name=patient, count=0))
     with pytest.raises(Overtaken):
         commit(Guard(name=patient, count=0))
-    assert store.guard_count(patient) == 1
+    assert store.guard_counts([patient])[patient] == 1
     for _ in range(2):
-        commit(Guard(name=patient, count=store.guard_count(patient)))
+        commit(Guard(name=patient, count=store.guard_counts([patient])[patient]))
     key = new_key(patient)
     with pytest.raises(Overtaken):
         commit(version(observation(patient), key), Guard(name=patient, count=2))
-    assert store.guard_count(patient) == 3
+    assert store.guard_counts([patient])[patient] == 3
     assert store.find_latest(key) is None
 
 

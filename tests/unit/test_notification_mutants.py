@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from passerelle.authorization.model import Client
-from passerelle.errors import PasserelleError
 from passerelle.events import Event
 from passerelle.notifications.delivery import Deliverer, Order
 from passerelle.notifications.dispatch import Dispatcher
+from passerelle.notifications.insight import Moment
 from passerelle.notifications.model import (
     Interest,
     Notification,
@@ -25,46 +24,42 @@ from passerelle.notifications.reconciling import OUTBOX_KEPT, PARTS, SETTLED, TU
 from tests.simulation import Breakers, Fifo, Orders, Shelf, World
 from tests.unit.test_notification_simulation import stormy
 
-WITHIN = 10
+WITHIN = 20
 
 
 class AcknowledgesFirst(Deliverer):
     """Acknowledges before the endpoint did."""
 
     def _tell(
-        self,
-        subscription: Subscription,
-        client: Client | None,
-        entries: Sequence[Notification],
-        order: Order,
-        at: datetime,
+        self, subscription: Subscription, entries: Sequence[Notification], order: Order, moment: Moment, at: datetime
     ) -> int:
         self._subscriptions.acknowledge(subscription, entries[-1].number, at)
-        return super()._tell(subscription, client, entries, order, at)
+        return super()._tell(subscription, entries, order, moment, at)
 
 
 class OrdersFirst(Shelf):
     """Orders before the log has the event."""
 
-    def append(self, subscription: str, event: Event) -> int | None:
+    def append(self, subscription: str, events: Sequence[Event]) -> list[int] | None:
         progress = self.progress(subscription)
-        if progress is not None and event.id not in self.numbers[subscription]:
+        if progress is not None and not {each.id for each in events} <= self.numbered[subscription].keys():
             self.world.orders.order(subscription, progress.delivered)
-        return super().append(subscription, event)
+        return super().append(subscription, events)
 
 
 class OrdersNoMore(Dispatcher):
     """As it was ordered before."""
 
-    def _ordered(self, interest: Interest, event: Event, number: int, at: datetime) -> None:
+    def _order(self, interest: Interest, events: Sequence[Event], number: int, at: datetime) -> None:
         return
 
 
 class OrdersEachEvent(Dispatcher):
     """Every event is a message of its own."""
 
-    def _ordered(self, interest: Interest, event: Event, number: int, at: datetime) -> None:
-        self._deliveries.order(interest.subscription, number)
+    def _order(self, interest: Interest, events: Sequence[Event], number: int, at: datetime) -> None:
+        for place in range(len(events)):
+            self._deliveries.order(interest.subscription, number - place)
 
 
 class CountsReceives(Deliverer):
@@ -84,33 +79,34 @@ class CountsReceives(Deliverer):
 class NumbersWithoutCondition(Shelf):
     """Whoever is last has the number."""
 
-    def _transact(self, subscription: str, event: Event, number: int) -> bool:
-        if event.id not in self.numbers[subscription]:
-            self.logs[subscription][number - 1 :] = [event]
-            self.numbers[subscription][event.id] = number
+    def _transact(self, subscription: str, events: Sequence[Event], last: int) -> bool:
+        new = [each for each in events if each.id not in self.numbered[subscription]]
+        self.logs[subscription][last:] = new
+        self.numbered[subscription] |= {each.id: number for number, each in enumerate(new, last + 1)}
         return True
 
-    def append(self, subscription: str, event: Event) -> int | None:
+    def append(self, subscription: str, events: Sequence[Event]) -> list[int] | None:
         last = self.last_number(subscription)
         self.world.step("transact", is_done=False)
-        self._transact(subscription, event, last + 1)
-        return last + 1
+        self._transact(subscription, events, last)
+        return [last + 1]
 
 
 class NumbersTwice(Shelf):
     """An event that comes again is another event."""
 
-    def _transact(self, subscription: str, event: Event, number: int) -> bool:
-        self.numbers[subscription].pop(event.id, None)
-        return super()._transact(subscription, event, number)
+    def _transact(self, subscription: str, events: Sequence[Event], last: int) -> bool:
+        for event in events:
+            self.numbered[subscription].pop(event.id, None)
+        return super()._transact(subscription, events, last)
 
 
 class LooksOnce(Deliverer):
     """What came while it was told is left to the next order."""
 
-    def _tell_all(self, subscription: Subscription, client: Client | None, order: Order) -> None:
+    def _tell_all(self, subscription: Subscription, order: Order, moment: Moment) -> None:
         self._first: int | None = None
-        super()._tell_all(subscription, client, order)
+        super()._tell_all(subscription, order, moment)
 
     def _due(self, subscription: Subscription, order: Order, at: datetime) -> Sequence[Notification]:
         if self._first is None:
@@ -128,34 +124,28 @@ class NeverCloses(Breakers):
 class MarksFirst(Reconciler):
     """What was not mended is not looked at again."""
 
-    def _compare(self, at: datetime) -> list[PasserelleError]:
+    def _compare(self, at: datetime) -> list[Exception]:
         part = int(at.timestamp() // TURN.total_seconds()) % PARTS
         since = self._outbox.compared(part) or at - OUTBOX_KEPT
         self._outbox.mark(part, at - SETTLED)
-        audience, failures = self._audience(), []
-        for event in self._outbox.announced(part, since, at - SETTLED):
-            try:
-                self._mend(event, audience, at)
-            except PasserelleError as failure:
-                failures.append(failure)
-        return failures
+        return self._mended(list(self._outbox.announced(part, since, at - SETTLED)), at)
 
 
 class ReturnsByItself(Deliverer):
     """What is in `error` is tried all the same."""
 
-    def _served(self, subscription_id: str, at: datetime) -> tuple[Subscription | None, Client | None]:
+    def _served(self, subscription_id: str, moment: Moment) -> Subscription | None:
         found = self._subscriptions.find(subscription_id)
         if found is not None and found.status is SubscriptionStatus.ERROR:
-            self._subscriptions.set_status(found, SubscriptionStatus.ACTIVE, at)
-        return super()._served(subscription_id, at)
+            self._subscriptions.set_status(found, SubscriptionStatus.ACTIVE, moment.at)
+        return super()._served(subscription_id, moment)
 
 
 class AsksOnce(Deliverer):
     """Who may know is asked when the event is numbered, and never again."""
 
-    def _is_known(self, subscription: Subscription, client: Client | None, event: Event, at: datetime) -> Any:
-        return True, None
+    def _is_known(self, subscription: Subscription, event: Event, moment: Moment) -> bool:
+        return True
 
 
 class WakesThem(Deliverer):

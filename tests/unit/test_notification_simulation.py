@@ -177,4 +177,4 @@ def stopped(function: str, point: int) -> bool:
 @pytest.mark.parametrize("function", ["relay", "dispatch", "deliver"])
 def test_a_function_that_stops_at_any_point_and_resumes_loses_nothing(function: str) -> None:
     points = next(point for point in range(1, 1_000) if not stopped(function, point))
-    assert points > {"relay": 2, "dispatch": 80, "deliver": 60}[function]
+    assert points > {"relay": 2, "dispatch": 60, "deliver": 60}[function]

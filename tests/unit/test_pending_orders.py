@@ -75,13 +75,12 @@ class Shared:
 
     # what the ports do
 
-    def append(self, subscription: str, event: Event) -> int:
+    def append(self, subscription: str, events: Sequence[Event]) -> list[int]:
         self.step()
-        if event.version not in self.log:
-            self.log.append(event.version)
-        number = self.log.index(event.version) + 1
-        self.gates.see(number)
-        return number
+        self.log += [each.version for each in events if each.version not in self.log]
+        numbers = [self.log.index(each.version) + 1 for each in events]
+        self.gates.see(tuple(numbers))
+        return numbers
 
     def progress(self, id: str) -> Progress | None:
         self.step()
@@ -162,7 +161,7 @@ class Shared:
         return
 
 
-class Crash(Exception):  # noqa: N818 - a turn of events
+class Crash(BaseException):
     """The process ends, and what it worked on comes again."""
 
 
@@ -222,7 +221,7 @@ class Exchange(Shared):
     def _dispatch(self, event: Event) -> None:
         while True:
             try:
-                Dispatcher(self.ports(), feeds={}).dispatch(event, NOON)
+                assert not Dispatcher(self.ports(), feeds={}).dispatch([event], NOON)
             except Crash:
                 self.gates.forget()  # the event comes again
             else:
@@ -304,9 +303,9 @@ def test_no_event_is_left_behind_when_an_order_is_served_in_parts() -> None:
 class ReadsTooEarly(Exchange):
     """How far it was told is known before the entry is appended."""
 
-    def append(self, subscription: str, event: Event) -> int:
+    def append(self, subscription: str, events: Sequence[Event]) -> list[int]:
         self.early = self.delivered
-        return super().append(subscription, event)
+        return super().append(subscription, events)
 
     def progress(self, id: str) -> Progress:
         self.step()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import (
@@ -27,10 +27,24 @@ from aws_lambda_powertools.utilities.batch import (
 from passerelle.api.app import places
 from passerelle.notifications.model import HeldBackError
 
+_T = TypeVar("_T")
 Source = Literal["stream", "queue", "fifo queue"]
 RecordHandler = Callable[[Mapping[str, Any], Any], None]
 # Serves a whole batch; what it returns is not done: where in the stream, and why.
 BatchHandler = Callable[[Sequence[Mapping[str, Any]], Any], Iterable[tuple[Sequence[str], Exception]]]
+
+
+def read_each(
+    records: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], _T]
+) -> tuple[Mapping[str, _T], list[tuple[Sequence[str], Exception]]]:
+    """What messages of a queue hold, by their ids; one that cannot be read is no other's fault, and fails alone."""
+    found, failures = {}, list[tuple[Sequence[str], Exception]]()
+    for record in records:
+        try:
+            found[record["messageId"]] = read(record)
+        except Exception as failure:  # noqa: BLE001 - reported with the others
+            failures.append(([record["messageId"]], failure))
+    return found, failures
 
 
 class BatchApp:
@@ -70,11 +84,18 @@ class BatchApp:
         return dict(response)
 
     def _served_at_once(self, serve: BatchHandler, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        failed = []
-        for positions, failure in serve(records, self._provide()):
+        failed: list[str] = []
+        try:
+            for positions, failure in serve(records, self._provide()):
+                self._report(failure)
+                failed += positions
+        except Exception as failure:  # noqa: BLE001 - the batch as a whole; raised, Lambda would log what is in it
             self._report(failure)
-            failed += [{"itemIdentifier": position} for position in positions]
-        return {"batchItemFailures": failed}
+            failed = [self._position(record) for record in records]
+        return {"batchItemFailures": [{"itemIdentifier": position} for position in failed]}
+
+    def _position(self, record: Mapping[str, Any]) -> str:
+        return str(record["dynamodb"]["SequenceNumber"] if self.source == "stream" else record["messageId"])
 
     def _processor(self) -> BatchProcessor:
         match self.source:

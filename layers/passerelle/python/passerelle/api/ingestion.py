@@ -42,6 +42,7 @@ NAMESPACE: Final = "Passerelle"
 DEAD_LETTERS: Final = "IngestionDeadLetters"
 """The metric that the alarm looks at."""
 _BASE: Final = "/ingestion"
+_MAX_PLACE: Final = 128
 
 
 class WiredIngestion(Wired, Protocol):
@@ -226,7 +227,10 @@ def _list(call: Call, wired: WiredIngestion) -> Reply:
     if asked not in (None, Status.DEAD, Status.RECEIVED):
         raise Invalid("status is dead or received", code="value", expression="status")
     status = Status(asked) if asked else None
-    found, after = wired.ingestion.waiting(call.request, status, after=call.one("after") or "")
+    place = call.one("after") or ""
+    if len(place) > _MAX_PLACE:
+        raise Invalid("after is no place of this list", code="value", expression="after")
+    found, after = wired.ingestion.waiting(call.request, status, after=place)
     return Reply(body=_parameters(found, after=after), touched=Touched(), is_disclosed=True)
 
 

@@ -90,6 +90,10 @@ class _Node:
     routes: dict[str, Route] = field(default_factory=dict)
 
 
+MAX_VARIABLE: Final = 256
+"""Characters of a variable of a path; ids of FHIR have 64."""
+
+
 class RouteTable:
     """Routes by path. A literal part comes before a variable, which takes no operation and no `_history`."""
 
@@ -118,7 +122,7 @@ class RouteTable:
         for part in map(unquote, _parts(path)):
             if node is not None and part in node.literals:
                 node = node.literals[part]
-            elif node is not None and node.variable is not None and part and part[0] not in "$_":
+            elif node is not None and node.variable is not None and _is_value(part):
                 name, node = node.variable
                 parameters[name] = part
             else:
@@ -129,6 +133,11 @@ class RouteTable:
         if method not in served:
             raise Unsupported(headers={"Allow": ", ".join(sorted(served))})
         return served[method], parameters
+
+
+def _is_value(part: str) -> bool:
+    """Nothing has so long a name that no key of a table could hold it."""
+    return 0 < len(part) <= MAX_VARIABLE and part[0] not in "$_"
 
 
 def _parts(path: str) -> list[str]:

@@ -23,8 +23,8 @@ from typing import Any, Final
 from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_if, delete, put, put_if, update
 from passerelle.aws.journal import TableNames, actions_of
 from passerelle.aws.sealing import Sealer
-from passerelle.errors import PasserelleError
-from passerelle.ingestion.model import Advance, Inbound, OvertakenError, Position, Reason, SourceFormat, Status
+from passerelle.errors import Unavailable
+from passerelle.ingestion.model import Advance, Inbound, OvertakenError, Position, Reason, Settled, SourceFormat, Status
 
 APPLIED_KEPT: Final = timedelta(days=90)
 POSITION_KEPT: Final = timedelta(days=400)
@@ -40,10 +40,16 @@ _SETTLED: Final = (
 )
 
 
-class _KnownError(PasserelleError):
+class _KnownError(Exception):
     """The message is there already."""
 
-    status, code = 409, "duplicate"
+    def __init__(self, item: Item) -> None:
+        super().__init__()
+        self.item = item
+
+
+class _WaitsNoMoreError(Unavailable):
+    """The message was applied meanwhile, or given up: who sends it again learns which."""
 
 
 class DynamoInbox:
@@ -81,25 +87,23 @@ class DynamoInbox:
         now = {":now": int(inbound.received_at.timestamp())}
         waits = put(self._table, {"PK": f"IW#{inbound.client_id}", "SK": _waits(inbound)})
         try:
-            self._dynamodb.transact([put_if(self._table, item, is_free, now, _known, names={"#ttl": "ttl"}), waits])
-        except _KnownError:
-            stands = self._dynamodb.get(self._table, _key(inbound.id))
-            if stands is None:  # it was discarded meanwhile
-                return self.receive(inbound, original)
-            inbound = self._inbound(stands)
+            new = put_if(self._table, item, is_free, now, _KnownError, names={"#ttl": "ttl"})
+            self._dynamodb.transact([new, waits])
+        except _KnownError as known:
+            inbound = self._inbound(known.item)
             if inbound.digest != item["digest"] or inbound.is_applied:
                 return inbound
         if inbound.parts:
             try:
                 self._keep(inbound, parts)
-            except _KnownError:  # another attempt applied it, and let the parts go
+            except _WaitsNoMoreError:  # another attempt applied it, and let the parts go
                 return self.find(inbound.id, at=inbound.received_at) or inbound
         return inbound
 
     def _keep(self, inbound: Inbound, parts: Sequence[bytes]) -> None:
         """Parts are only ever beside a message that needs them."""
         values, names = {":applied": Status.APPLIED.value}, {"#status": "status"}
-        needed = check_if(self._table, _key(inbound.id), _IS_OPEN, values, _known, names=names)
+        needed = check_if(self._table, _key(inbound.id), _IS_OPEN, values, _no_more, names=names)
         puts = [put(self._table, {"PK": f"IN#{inbound.id}", "SK": _part(n), "c": part}) for n, part in enumerate(parts)]
         for start in range(0, len(puts), _PARTS_AT_ONCE):
             self._dynamodb.transact([*puts[start : start + _PARTS_AT_ONCE], needed])
@@ -113,41 +117,14 @@ class DynamoInbox:
         return zlib.decompress(self._sealer.open(b"".join(parts), f"IN#{inbound.id}"))
 
     def settle(self, inbound: Inbound) -> Inbound:
-        values: dict[str, Any] = {
-            ":status": inbound.status.value,
-            ":kind": inbound.kind,
-            ":reason": inbound.reason.value if inbound.reason else "",
-            ":path": inbound.path,
-            ":made": list(inbound.made),
-            ":lost": list(inbound.lost),
-            ":kept": list(inbound.kept),
-            ":passed": list(inbound.passed_over),
-            ":settled": inbound.settled_at.isoformat() if inbound.settled_at else "",
-            ":applied": Status.APPLIED.value,
-        }
-        names = {"#status": "status", "#path": "path"}
-        expression = _SETTLED
-        let_go: list[Action] = []
-        if inbound.is_applied:
-            names["#ttl"] = "ttl"
-            kept_until = (inbound.settled_at or inbound.received_at) + APPLIED_KEPT
-            values[":ttl"] = int(kept_until.timestamp())
-            expression += ", #ttl = :ttl REMOVE c, parts"
-            let_go = self._let_go(inbound)
-        key = _key(inbound.id)
-        settled = update(self._table, key, expression, values, condition=_IS_OPEN, names=names, lost=_known)
         try:
-            self._dynamodb.transact([settled, *let_go])
-        except _KnownError:
+            self._dynamodb.transact(_settled(inbound, self._table))
+        except _WaitsNoMoreError:
             return self.find(inbound.id, at=inbound.received_at) or inbound
         return inbound
 
     def discard(self, inbound: Inbound) -> None:
-        self._dynamodb.transact([delete(self._table, _key(inbound.id)), *self._let_go(inbound)])
-
-    def _let_go(self, inbound: Inbound) -> list[Action]:
-        parts = [delete(self._table, (f"IN#{inbound.id}", _part(number))) for number in range(inbound.parts)]
-        return [delete(self._table, (f"IW#{inbound.client_id}", _waits(inbound))), *parts]
+        self._dynamodb.transact([delete(self._table, _key(inbound.id)), *_let_go(inbound, self._table)])
 
     def waiting(self, client_id: str, status: Status | None, *, after: str, limit: int) -> tuple[list[Inbound], str]:
         found: list[Inbound] = []
@@ -210,6 +187,42 @@ class DynamoPositions:
 
 
 @actions_of.register
+def _(change: Settled, tables: TableNames) -> Sequence[Action]:
+    return _settled(change.inbound, tables.operations)
+
+
+def _settled(inbound: Inbound, table: str) -> list[Action]:
+    values: dict[str, Any] = {
+        ":status": inbound.status.value,
+        ":kind": inbound.kind,
+        ":reason": inbound.reason.value if inbound.reason else "",
+        ":path": inbound.path,
+        ":made": list(inbound.made),
+        ":lost": list(inbound.lost),
+        ":kept": list(inbound.kept),
+        ":passed": list(inbound.passed_over),
+        ":settled": inbound.settled_at.isoformat() if inbound.settled_at else "",
+        ":applied": Status.APPLIED.value,
+    }
+    names = {"#status": "status", "#path": "path"}
+    expression = _SETTLED
+    let_go: list[Action] = []
+    if inbound.is_applied:
+        names["#ttl"] = "ttl"
+        kept_until = (inbound.settled_at or inbound.received_at) + APPLIED_KEPT
+        values[":ttl"] = int(kept_until.timestamp())
+        expression += ", #ttl = :ttl REMOVE c, parts"
+        let_go = _let_go(inbound, table)
+    key, lost = _key(inbound.id), _no_more
+    return [update(table, key, expression, values, condition=_IS_OPEN, names=names, lost=lost), *let_go]
+
+
+def _let_go(inbound: Inbound, table: str) -> list[Action]:
+    parts = [delete(table, (f"IN#{inbound.id}", _part(number))) for number in range(inbound.parts)]
+    return [delete(table, (f"IW#{inbound.client_id}", _waits(inbound))), *parts]
+
+
+@actions_of.register
 def _(change: Advance, tables: TableNames) -> Sequence[Action]:
     """What is older than any message that may still come is let go, and of very many things what is oldest."""
     newest = {**change.seen.newest, **dict.fromkeys(change.of, change.at)}
@@ -243,8 +256,8 @@ def _waits(inbound: Inbound) -> str:
     return f"{inbound.received_at.astimezone(UTC).isoformat(timespec='microseconds')}#{inbound.id}"
 
 
-def _known(_: Item) -> Exception:
-    return _KnownError()
+def _no_more(_: Item) -> Exception:
+    return _WaitsNoMoreError()
 
 
 def _overtaken(_: Item) -> Exception:

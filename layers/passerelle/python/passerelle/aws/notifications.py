@@ -12,7 +12,7 @@ What a subscription to one patient's record says, and who owns it, may tell who 
 the data key of the record (`keys.py`), and such a subscription is not found any more once that is destroyed. What
 narrows a patient feed may be somebody's identifier: it is sealed under a key of the exchange.
 
-An entry, its number and the head are one transaction, so numbers have no gap and an event no second number.
+Entries, their numbers and the head are one transaction, so numbers have no gap and an event no second number.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from passerelle.notifications.pace import is_immediate
 from passerelle.notifications.ports import Progress
 
 _LAST = 999_999_999  # what nine digits hold
+_APPENDED = 40  # events of one transaction: two actions each, and one in all, of a hundred
 _RACES = 12  # attempts to get a number while other dispatchers number events of the same subscription
 
 
@@ -250,10 +251,7 @@ class DynamoBreakers:
 
 
 class _Numbered(Exception):  # noqa: N818 - a turn of events, not an error
-    """The event is in the log already."""
-
-    def __init__(self, entry: Item) -> None:
-        self.entry = entry
+    """One of the events is in the log already."""
 
 
 class _Overtaken(Exception):  # noqa: N818
@@ -267,43 +265,64 @@ class DynamoNotificationLog:
         self._dynamodb = dynamodb
         self._table = tables.operations
 
-    def append(self, subscription: str, event: Event) -> int | None:
+    def append(self, subscription: str, events: Sequence[Event]) -> Sequence[int] | None:
+        numbers: dict[str, int] = {}
+        for start in range(0, len(events), _APPENDED):
+            some = self._appended(subscription, events[start : start + _APPENDED])
+            if some is None:
+                return None
+            numbers |= some
+        return [numbers[each.id] for each in events]
+
+    def _appended(self, subscription: str, events: Sequence[Event]) -> Mapping[str, int] | None:
+        """Their numbers, by the ids of the events."""
+        new: dict[str, Event] = {each.id: each for each in events}
+        numbers: Mapping[str, int] = {}
         for _ in range(_RACES):
             last = self._last(subscription)
             if last is None:
                 return None
             try:
-                self._dynamodb.transact(self._append(subscription, event, last + 1))
-            except _Numbered as known:
-                return int(known.entry["number"])
+                self._dynamodb.transact(self._append(subscription, list(new.values()), last))
+            except _Numbered:
+                numbers = self.numbers(subscription, events)
+                new = {id: each for id, each in new.items() if id not in numbers}
+                if not new:
+                    return numbers
             except _Overtaken:
                 continue
-            return last + 1
+            else:
+                return {**numbers, **{id: number for number, id in enumerate(new, last + 1)}}
         raise Busy(headers={"Retry-After": "1"})
 
-    def _append(self, subscription: str, event: Event, number: int) -> list[Action]:
-        """The event's own item comes first: of two lost conditions, the first in order is reported."""
+    def _append(self, subscription: str, events: Sequence[Event], last: int) -> list[Action]:
+        """What tells that events have numbers comes first: of two lost conditions, the first in order is reported."""
         pk = f"N#{subscription}"
-        ttl = int((event.at + LOG_KEPT).timestamp())
-        known = {"PK": pk, "SK": f"E#{event.id}", "number": number, "ttl": ttl}
-        entry = {"PK": pk, "SK": _entry_key(number), "event": event_to_map(event), "ttl": ttl}
+        numbered = [
+            (number, each, int((each.at + LOG_KEPT).timestamp())) for number, each in enumerate(events, last + 1)
+        ]
+        known = [{"PK": pk, "SK": f"E#{each.id}", "number": number, "ttl": ttl} for number, each, ttl in numbered]
+        entries = [
+            {"PK": pk, "SK": _entry_key(number), "event": event_to_map(each), "ttl": ttl}
+            for number, each, ttl in numbered
+        ]
         return [
-            put(self._table, known, unless_exists=_Numbered),
+            *(put(self._table, item, unless_exists=lambda _: _Numbered()) for item in known),
             update(
                 self._table,
                 (pk, "HEAD"),
                 "SET #last = :number",
-                {":number": number, ":previous": number - 1},
+                {":number": last + len(events), ":previous": last},
                 names={"#last": "last"},
                 condition="#last = :previous",
                 lost=lambda _: _Overtaken(),
             ),
-            put(self._table, entry, unless_exists=lambda _: Fault()),
+            *(put(self._table, item, unless_exists=lambda _: Fault()) for item in entries),
         ]
 
-    def number_of(self, subscription: str, event: Event) -> int | None:
-        known = self._dynamodb.get(self._table, (f"N#{subscription}", f"E#{event.id}"))
-        return int(known["number"]) if known else None
+    def numbers(self, subscription: str, events: Sequence[Event]) -> Mapping[str, int]:
+        found = self._dynamodb.get_many(self._table, [(f"N#{subscription}", f"E#{each.id}") for each in events])
+        return {sk.removeprefix("E#"): int(item["number"]) for (_, sk), item in found.items()}
 
     def last_number(self, subscription: str) -> int:
         return self._last(subscription) or 0

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -256,9 +256,9 @@ class DynamoRecordStore:
             after=after.removeprefix("h#") if after else None,
         )
 
-    def guard_count(self, name: str) -> int:
-        item = self._dynamodb.get(self._table, _guard(name))
-        return item["n"] if item else 0
+    def guard_counts(self, names: Collection[str]) -> Mapping[str, int]:
+        items = self._dynamodb.get_many(self._table, [_guard(name) for name in names])
+        return {name: items[_guard(name)]["n"] if _guard(name) in items else 0 for name in names}
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------

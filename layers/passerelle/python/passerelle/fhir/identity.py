@@ -266,8 +266,14 @@ def with_status(content: Content, status: str, scheme: IdentityScheme) -> dict[s
 
 
 def still_qualified(content: Content, before: Content, national: Identifier, scheme: IdentityScheme) -> dict[str, Any]:
-    """With the qualification of the version before: its status, its time and its national identifier."""
+    """With the qualification of the version before: its status, its time and its national identifier.
+
+    A birth place that is not told stays: nobody is qualified without (INS-3).
+    """
     rules = scheme.reliability
+    born = scheme.birth_place["extension"]
+    if not _extension(content, born):
+        content = {**content, "extension": [*content.get("extension", ()), _extension(before, born)]}
     known = _extension(before, rules["extension"]).get("extension", [])
     stated = with_status(with_national(content, national, scheme), str(rules["qualified"]), scheme)
     reliability, *others = stated["extension"]

@@ -15,6 +15,7 @@ from passerelle.fhir.identity import (
     check_size,
     dated,
     declaration_of,
+    still_qualified,
     strict_traits_of,
     traits_of,
     with_national,
@@ -36,6 +37,7 @@ from passerelle.records.search import Query, matches
 __all__ = [
     "FhirPatientDraft",
     "FhirPatientStore",
+    "ValidatedPatientDraft",
     "dmp_view",
     "public_content",
     "public_view",
@@ -124,6 +126,31 @@ class FhirPatientDraft:
 
     def equals(self, stored: StoredPatient) -> bool:
         return _said(self._content) == _said(fhir_json.loads(stored.body))
+
+
+class ValidatedPatientDraft(FhirPatientDraft):
+    """Of a source whose format says "validated" at most, of qualified identities, too (contract INS-7).
+
+    `national` is the national identifier that it names, if it names one.
+    """
+
+    def __init__(
+        self, content: Content, scheme: IdentityScheme, national: Identifier | None, *, base_url: str = ""
+    ) -> None:
+        super().__init__(content, scheme, base_url=base_url)
+        self._national = national
+
+    def revising(self, before: StoredPatient | None) -> FhirPatientDraft:
+        """An identity that is qualified here stays so, if nothing else is said of who that is."""
+        national = before.traits.qualified_identifier if before is not None else None
+        if before is None or national is None or self._national not in (None, national):
+            return super().revising(before)
+        known = fhir_json.loads(before.body)
+        was, told = (strict_traits_of(each, self._scheme) for each in (known, self._content))
+        if changed_strict_traits(was, told):  # a birth place that is not told is no other one
+            return super().revising(before)
+        content = still_qualified(self._content, known, national, self._scheme)
+        return FhirPatientDraft(content, self._scheme).revising(before)
 
 
 def _key(patient: str) -> ResourceKey:

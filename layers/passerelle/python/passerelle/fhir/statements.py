@@ -8,7 +8,7 @@ it the caller sees: the rule is about the person (W3C PROV, FHIR R4 Provenance.e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from passerelle.access import Request
 from passerelle.fhir import json as fhir_json
-from passerelle.fhir.resource import ResourceDraft, identifiers_of
-from passerelle.patients.model import Identifier, Person
+from passerelle.fhir.bundles import TransactionEntry
+from passerelle.fhir.resource import ResourceDraft
+from passerelle.patients.model import Person
 from passerelle.records.gate import Gate
 from passerelle.records.model import ResourceKey, StoredVersion
 from passerelle.records.ports import RecordStore, Scan
@@ -61,10 +62,6 @@ class Statement:
     def reference(self) -> str:
         return self.version.key.reference
 
-    @property
-    def identifiers(self) -> frozenset[Identifier]:
-        return frozenset(identifiers_of(self.content))
-
     def withdrawn(self) -> dict[str, Any]:
         """The resource as it is once it was never so."""
         if self.version.type in _HAVING_STATUS:
@@ -72,6 +69,19 @@ class Statement:
         rest = {name: value for name, value in self.content.items() if name not in _SAID_OF_WHAT_IS_SO}
         coding = {"system": _VERIFIED[self.version.type], "code": _ERROR}
         return {**rest, "verificationStatus": {"coding": [coding]}}
+
+    def withdrawal(self, path: str) -> TransactionEntry:
+        """The entry of a transaction that makes it so, of the version that was looked at."""
+        return TransactionEntry(
+            path=path,
+            full_url=None,
+            method="PUT",
+            url=self.reference,
+            type=self.version.type,
+            id=self.version.id,
+            resource=self.withdrawn(),
+            if_match=self.version.version,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +125,11 @@ class Statements:
             if each.is_alone
         ]
 
-    def of(self, document: ResourceKey) -> list[Statement]:
-        """What was read of a document, in the order in which it was told; nothing that was deleted since."""
+    def of(self, document: ResourceKey, *, beside: Collection[ResourceKey] = ()) -> list[Statement]:
+        """What was read of a document, sorted by reference; nothing that was deleted since.
+
+        Documents that go `beside` it, in the same commit, hold nothing either.
+        """
         person = self._person(document)
         if person is None:
             return []
@@ -129,7 +142,8 @@ class Statements:
         if published is None:
             return []
         naming = [[each for each in sources if name in each.targets] for name in told]
-        others = {name for some in naming for each in some for name in each.documents} - {document.reference}
+        others = {name for some in naming for each in some for name in each.documents}
+        others -= {document.reference, *(each.reference for each in beside)}
         standing = self._standing(sorted(others))
         return [
             Statement(

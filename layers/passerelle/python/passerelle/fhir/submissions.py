@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -48,6 +48,21 @@ class Taken:
 
 def new_documents(entries: Sequence[TransactionEntry]) -> list[TransactionEntry]:
     return [entry for entry in entries if entry.type == DOCUMENT and entry.method == "POST"]
+
+
+def without_documents(entries: Sequence[TransactionEntry], left_out: Collection[str]) -> Sequence[TransactionEntry]:
+    """Without the documents of these full URLs, their contents, and what Provenance says of them."""
+    if not left_out:
+        return entries
+    contents = {attachment_of(each).get("url") for each in entries if each.full_url in left_out}
+    return [
+        replace(each, resource={**each.resource, "target": targets})
+        if each.type == "Provenance"
+        and (targets := [to for to in each.resource["target"] if to.get("reference") not in left_out])
+        else each
+        for each in entries
+        if each.full_url not in left_out and each.full_url not in contents
+    ]
 
 
 def with_subject(entries: Sequence[TransactionEntry]) -> list[TransactionEntry]:

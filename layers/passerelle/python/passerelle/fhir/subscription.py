@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl
 
@@ -62,6 +62,7 @@ _QUIET = OWN + "quiet-hours"
 _DIGEST = OWN + "digest"
 _TIMEOUT_SECONDS = 5  # of every webhook (`api/webhooks.py`)
 _HEARTBEAT_SECONDS = range(300, 86_401)
+_ANY_DAY, _DAY, _LEAST_TOLD = date(2026, 1, 1), timedelta(days=1), timedelta(hours=1)
 _COUNTS = range(1, 21)  # a digest without is as large as it gets
 
 # Channels that R4 has a code for, and what each may tell: e-mail and SMS say that there is something, to anybody who
@@ -315,8 +316,9 @@ def _quiet(rule: Mapping[str, Any]) -> tuple[time, time]:
     if len(rule.get("extension", [])) != 2 or parts.keys() != {"from", "until"}:
         _refuse("quiet hours are from a time until another", "Subscription.channel.extension")
     first, last = _time(parts["from"]), _time(parts["until"])
-    if first == last:
-        _refuse("quiet hours are from a time until another", "Subscription.channel.extension", code="value")
+    if (datetime.combine(_ANY_DAY, first) - datetime.combine(_ANY_DAY, last)) % _DAY < _LEAST_TOLD:
+        # What comes a moment after the only one of a day waits for the next day's, until it is a dead letter.
+        _refuse("quiet hours leave an hour of the day at least", "Subscription.channel.extension", code="value")
     return first, last
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -51,12 +51,13 @@ from passerelle.fhir.mhd import (
     identifier_token,
 )
 from passerelle.fhir.outcome import outcome
-from passerelle.fhir.patient import FhirPatientDraft
+from passerelle.fhir.patient import FhirPatientDraft, ValidatedPatientDraft
 from passerelle.fhir.recipients import Recipients
 from passerelle.fhir.relations import Related, Relations, is_supersession
 from passerelle.fhir.resource import ResourceDraft, identifiers_of
 from passerelle.fhir.resubmissions import Resubmissions
 from passerelle.fhir.search import ParsedQuery, parse_query
+from passerelle.fhir.statements import Statements, is_read
 from passerelle.fhir.submissions import (
     DOCUMENT,
     Taken,
@@ -68,12 +69,13 @@ from passerelle.fhir.submissions import (
     taken,
     uploads_of,
     with_subject,
+    without_documents,
 )
 from passerelle.fhir.validation import validate
 from passerelle.identifiers import Blinder, new_ulid
 from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.identity import IdentityScheme
-from passerelle.patients.model import Person, PersonChange, PersonHolds
+from passerelle.patients.model import Identifier, Person, PersonChange, PersonHolds
 from passerelle.patients.registration import Plan as Registration
 from passerelle.patients.service import PatientService
 from passerelle.records.effects import Effects, with_policies
@@ -87,9 +89,10 @@ from passerelle.records.model import (
     Subject,
 )
 from passerelle.records.search import matches
-from passerelle.records.service import Plan, RecordService, Target, announced
+from passerelle.records.service import Asked, Looked, Plan, RecordService, Target, announced
 
 _RACES = 8  # attempts of a transaction that others overtake
+_UNREAD: Final = "what the replaced document alone stated is withdrawn: nothing is read of a submission"
 SUBMITS: Final = ("ITI-65", "TD2", "TD2.1")
 """The transactions that publish documents in a submission: IHE's, and those of the DMP."""
 _SUBMITTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -107,7 +110,7 @@ class Done:
     """The answer to one entry, and the version that it tells of; `key` is None where nothing was done (65-14, 65-15).
 
     `warnings` are in the response, as an outcome. `made` is the version itself if it came to exist now, `person` whose
-    it is.
+    it is; `is_repeated` where the same request had been answered before.
     """
 
     response: EntryResponse
@@ -116,6 +119,24 @@ class Done:
     warnings: tuple[Issue, ...] = ()
     made: RecordVersion | None = None
     person: Person | None = None
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Along:
+    """What comes along with a transaction that a message became.
+
+    `changes` are part of the commit, made of the answers to the entries. `copies` are full URLs of documents that are
+    left out, with their contents, where the record that they would go to takes none; `validated` those of Patients whom
+    the message calls validated at most, with the national identifiers that it names.
+    """
+
+    changes: Callable[[Mapping[str, Done]], Sequence[Change]] = lambda _: ()
+    copies: Collection[str] = ()
+    validated: Mapping[str, Identifier | None] = field(default_factory=dict)
+
+
+NOTHING: Final = Along()
 
 
 @dataclass(slots=True)
@@ -127,6 +148,7 @@ class _Work:
     """
 
     request: Request
+    along: Along
     found: Mapping[str, Target] = field(default_factory=dict)  # of a submission that is sent again, by path
     references: dict[str, str] = field(default_factory=dict)
     people: dict[str, Person] = field(default_factory=dict)
@@ -134,6 +156,7 @@ class _Work:
     registered: dict[tuple[str, str], str] = field(default_factory=dict)  # business identifier -> patient key
     targets: dict[str, Target] = field(default_factory=dict)
     conditions: dict[str, ParsedQuery] = field(default_factory=dict)
+    looked: dict[str, Looked] = field(default_factory=dict)  # by path
     deleted: set[ResourceKey] = field(default_factory=set)
     drafts: dict[ResourceKey, ResourceDraft] = field(default_factory=dict)  # of what is created or replaced
     meant: dict[tuple[str, str | None], str] = field(default_factory=dict)  # conditional references, by person
@@ -163,7 +186,9 @@ class TransactionService:
         recipients: Recipients,
         uploads: UploadService,
         effects: Effects,
+        statements: Callable[[], Statements],
     ) -> None:
+        self._statements = statements
         self._records = records
         self._patients = patients
         self._documents = documents
@@ -184,18 +209,17 @@ class TransactionService:
         level: Level | None,
         *,
         is_authorised: bool = False,
-        beside: Sequence[Change] = (),
+        along: Along = NOTHING,
     ) -> dict[str, Done]:
         """Make every change of a transaction, or none; the answers by path of the entry.
 
         Reads among the entries are not for this service. Raises the error of the first entry that is refused, with its
-        path. Scopes are not asked for entries that follow from a request which `is_authorised` as a whole. What is to
-        be stored `beside` them is part of the commit.
+        path. Scopes are not asked for entries that follow from a request which `is_authorised` as a whole.
         """
         meant = _with_neighbours(entries)
         if not is_authorised:
             self.authorise(request, meant, level)
-        return once(self._journal, request, lambda: self._attempted(request, meant, level, beside), _restored)
+        return once(self._journal, request, lambda: self._attempted(request, meant, level, along), _restored)
 
     def find_document(self, request: Request, identifier: tuple[str, str]) -> ResourceKey | None:
         """The document that has this masterIdentifier, if there is one for the caller."""
@@ -209,7 +233,7 @@ class TransactionService:
         return self._records.bodies(request, [(each.key, each.version) for each in done if each.key is not None])
 
     def _attempted(
-        self, request: Request, entries: Sequence[TransactionEntry], level: Level | None, beside: Sequence[Change]
+        self, request: Request, entries: Sequence[TransactionEntry], level: Level | None, along: Along
     ) -> dict[str, Done]:
         """Work the transaction out again when others came first: no entry has to name a version."""
         for entry in entries:
@@ -223,11 +247,11 @@ class TransactionService:
         submitted.entries = measured(submitted.entries, uploads)
         for _ in range(_RACES - 1):
             try:
-                return self._once(request, submitted, level, uploads, beside)
+                return self._once(request, submitted, level, uploads, along)
             except Stale as overtaken:
                 if overtaken.issues[0].code == "multiple-matches":
                     raise
-        return self._once(request, submitted, level, uploads, beside)
+        return self._once(request, submitted, level, uploads, along)
 
     def _once(
         self,
@@ -235,28 +259,29 @@ class TransactionService:
         submitted: Taken,
         level: Level | None,
         uploads: Mapping[str, Upload],
-        beside: Sequence[Change],
+        along: Along,
     ) -> dict[str, Done]:
         """The same documents sent again get what the first time gave (P20): looked up only when they are refused."""
         try:
-            return self._execute(_Work(request, uploads=uploads, changes=[*beside]), submitted, level)
+            return self._execute(_Work(request, along, uploads=uploads), submitted, level)
         except Conflict as refusal:
             found = self._resubmissions.find(request, submitted.entries, uploads)
             if found is None:
                 raise
             try:
-                return self._execute(_Work(request, found, uploads=uploads, changes=[*beside]), submitted, level)
+                return self._execute(_Work(request, along, found, uploads=uploads), submitted, level)
             except Conflict:
                 raise refusal from None
 
     def _execute(self, work: _Work, submitted: Taken, level: Level | None) -> dict[str, Done]:
         work.warnings = {path: [*issues] for path, issues in submitted.warnings.items()}
-        entries = submitted.entries
+        entries: Sequence[TransactionEntry] = submitted.entries
         self._register_people(work, [entry for entry in entries if entry.type == "Patient"])
+        entries = self._without_copies(work, entries)
         self._find_targets(work, [entry for entry in entries if entry.type != "Patient"])
         if level is not None:
             self._check_patient(work, entries)
-        entries = self._related(work, entries)
+        entries = [*self._related(work, entries), *self._no_longer_stated(work, entries, level)]
         for entry in entries:
             if entry.path in work.targets:
                 with _at(entry):
@@ -269,6 +294,25 @@ class TransactionService:
         self._documents.keep(work.contents)
         self._commit(work)
         return {path: work.results[path] for path in work.results}
+
+    def _without_copies(self, work: _Work, entries: Sequence[TransactionEntry]) -> Sequence[TransactionEntry]:
+        """Without what the shared record does not take (DMP-7): a message says more than the document that it is."""
+        refused = {
+            str(entry.full_url)
+            for entry in new_documents(entries)
+            if entry.full_url in work.along.copies and not self._is_taken(work, entry)
+        }
+        return without_documents(entries, refused)
+
+    def _is_taken(self, work: _Work, entry: TransactionEntry) -> bool:
+        with _at(entry):
+            try:
+                _, owner = self._draft(work, entry)
+                if owner is not None:
+                    self._check_publication(work, owner[1], entry)
+            except Unprocessable:  # if it is about nobody who is known, the other entries say so
+                return False
+        return True
 
     def _check_patient(self, work: _Work, entries: Sequence[TransactionEntry]) -> None:
         people = {person.key: person for person in work.people.values()}
@@ -294,6 +338,31 @@ class TransactionService:
         )
         changed = {entry.path: entry for entry in resolved}
         return [changed.get(entry.path, entry) for entry in entries]
+
+    def _no_longer_stated(
+        self, work: _Work, entries: Sequence[TransactionEntry], level: Level | None
+    ) -> Iterator[TransactionEntry]:
+        """Entries that withdraw what the replaced documents alone stated, and these entries do not state again."""
+        replaced = {
+            entry.path: current
+            for entry in entries
+            if entry.type == DOCUMENT and entry.method == "PATCH" and entry.path not in work.found
+            for current in [work.targets[entry.path].current]
+            if current is not None and is_read(fhir_json.loads(current.body or b"{}"))
+        }
+        stated = {target.key for target in work.targets.values()}
+        beside = [current.key for current in replaced.values()]
+        for path, current in replaced.items():
+            person = work.targets[path].person
+            for number, each in enumerate(self._statements().of(current.key, beside=beside)):
+                if each.is_alone and each.version.key not in stated:
+                    stated.add(each.version.key)
+                    going = each.withdrawal(f"{path}.statement[{number}]")
+                    work.targets[going.path] = Target(key=each.version.key, current=each.version, person=person)
+                    yield going
+            if level is not None:  # of what is submitted, nothing is read
+                unread = Issue(code="processing", diagnostics=_UNREAD, expression=f"{path}.resource")
+                work.warnings.setdefault(path, []).append(unread)
 
     def authorise(self, request: Request, entries: Sequence[TransactionEntry], level: Level | None) -> None:
         """Raise what the entries would be refused for unread, by their types and the caller's scopes."""
@@ -348,7 +417,7 @@ class TransactionService:
                 if_match=entry.if_match,
                 beside=work.registrations,
             )
-        draft = self._patient(request, entry.resource)
+        draft = self._told(work, entry)
         if not work.registered.keys().isdisjoint(draft.traits.identifiers):
             raise Unprocessable("two entries register the same person", expression=entry.path)
         if entry.method == "POST":
@@ -365,6 +434,12 @@ class TransactionService:
             )
         work.registered.update(dict.fromkeys(draft.traits.identifiers, plan.registered.patient))
         return plan
+
+    def _told(self, work: _Work, entry: TransactionEntry) -> FhirPatientDraft:
+        url, validated = entry.full_url or "", work.along.validated
+        if url not in validated:
+            return self._patient(work.request, entry.resource)
+        return ValidatedPatientDraft(entry.resource, self._scheme, validated[url], base_url=work.request.base_url)
 
     def _patient(self, request: Request, resource: Mapping[str, Any]) -> FhirPatientDraft:
         return FhirPatientDraft(resource, self._scheme, base_url=request.base_url)
@@ -383,8 +458,9 @@ class TransactionService:
         waiting = [entry for entry in others if entry.method != "DELETE"]
         while waiting:
             unsettled = {name for entry in waiting for name in _names_of(entry)}
-            ready = [entry for entry in waiting if _subject_text(entry) not in unsettled]
-            for entry in ready or waiting:  # in a circle, the first fault says it
+            ready = [entry for entry in waiting if unsettled.isdisjoint(_awaited(entry))] or waiting
+            self._look(work, ready)  # in a circle, the first fault says it
+            for entry in ready:
                 self._find_target(work, entry)
             waiting = [entry for entry in waiting if entry.path not in work.targets]
         placed_at: set[str] = set()
@@ -398,6 +474,27 @@ class TransactionService:
             content = contents.get(str(url))
             with _at(content or document):
                 self._place_content(work, document, content)
+
+    def _look(self, work: _Work, entries: Sequence[TransactionEntry]) -> None:
+        """Look up the conditions of entries that may be new, all at once."""
+        asked: dict[str, Asked] = {}
+        for entry in entries:
+            if entry.method in ("POST", "PUT") and _criteria_of(entry) and entry.path not in work.found:
+                with _at(entry):
+                    _, owner = self._draft(work, entry)
+                    condition = self._condition(work, entry, _criteria_of(entry))
+                    asked[entry.path] = self._records.ask(work.request, condition, owner[1] if owner else None)
+        if not asked:
+            return
+        begun = [plan.registered.patient for plan in work.registrations if plan.registered.is_new]
+        with _at(next(entry for entry in entries if entry.path in asked)):
+            found = self._records.look(work.request, list(asked.values()), deleted=work.deleted, begun=begun)
+        work.looked |= zip(asked, found, strict=True)
+
+    def _draft(self, work: _Work, entry: TransactionEntry) -> tuple[ResourceDraft, tuple[str, Person] | None]:
+        """A resource as it would be stored, and whose it is."""
+        draft = ResourceDraft(entry.resource, work.request.base_url).resolved(work.references)
+        return draft, None if draft.is_shared else self._owner(work, draft)
 
     def _find_target(self, work: _Work, entry: TransactionEntry) -> None:
         with _at(entry):
@@ -417,17 +514,14 @@ class TransactionService:
         if entry.type == DOCUMENT and entry.method == "PATCH":
             return self._patched_document(work, entry)
         request = work.request
-        criteria = entry.if_none_exist if entry.method == "POST" else entry.query
-        condition = self._condition(work, entry, criteria) if criteria else None
         if entry.method in ("PATCH", "DELETE"):
-            if condition is None:
+            if not entry.query:
                 return self._records.existing(request, entry.type, str(entry.id))
-            return self._records.matching(request, entry.type, condition)
-        draft = ResourceDraft(entry.resource, request.base_url).resolved(work.references)
-        owner = None if draft.is_shared else self._owner(work, draft)
+            return self._records.matching(request, entry.type, self._condition(work, entry, entry.query))
+        draft, owner = self._draft(work, entry)
         if entry.id is not None:
             return self._records.named(request, draft, entry.id, owner=owner)
-        return self._records.new(request, draft, condition, owner=owner, deleted=work.deleted)
+        return self._records.new(request, draft, owner=owner, looked=work.looked.get(entry.path))
 
     def _found_again(self, work: _Work, entry: TransactionEntry) -> Target:
         """What an entry of a submission that is sent again made the first time, for the same person."""
@@ -460,6 +554,9 @@ class TransactionService:
                 if subject.resource == (target.key.type, target.key.id):
                     key = target.key.patient
         if key in work.people:
+            if draft.type != "Provenance":  # which may be of the registration alone
+                # To know somebody, as who registers them does, opens no record.
+                self._records.check_owner(work.request, work.people[key], expression=draft.subject_path)
             return key, work.people[key]
         return self._looked_up(work, subject, expression=draft.subject_path)
 
@@ -638,14 +735,14 @@ class TransactionService:
             raise Unprocessable("a conditional reference has no single match", code=code)
         return keys.pop().reference
 
+    def _check_publication(self, work: _Work, person: Person, entry: TransactionEntry) -> None:
+        is_national = work.request.caller.scopes.feed_national_record
+        self._documents.check_publication(person, is_national=is_national, path=f"{entry.path}.resource.subject")
+
     def _publish(self, work: _Work, entry: TransactionEntry, target: Target) -> None:
         """What a new document has to meet, and the claim of its identifier."""
         check_document_metadata(entry)
-        self._documents.check_publication(
-            work.people[str(target.key.patient)],
-            is_national=work.request.caller.scopes.feed_national_record,
-            path=f"{entry.path}.resource.subject",
-        )
+        self._check_publication(work, work.people[str(target.key.patient)], entry)
         master = entry.resource["masterIdentifier"]
         token = identifier_token(self._blinder, master.get("system", ""), master.get("value", ""))
         if token in work.claimed:
@@ -682,7 +779,8 @@ class TransactionService:
             [(f"Binary/{each.id}", each.sha256) for each in work.contents],
         )
         identities = [Announcement(id=new_ulid(request.at), events=(event,)) for event in work.events]
-        changes = [*work.changes, *_holding(work, versions)]
+        # What comes along is first: of several conditions that are lost, its own says most.
+        changes = [*work.along.changes(work.results), *work.changes, *_holding(work, versions)]
         self._journal.commit(
             [
                 *with_policies(request, changes, work.people, self._effects(changes)),
@@ -754,6 +852,16 @@ def _is_within(key: ResourceKey, condition: ParsedQuery, person: Person | None) 
     return person is not None and (key.patient in person.members)
 
 
+def _awaited(entry: TransactionEntry) -> set[str | None]:
+    """What has to be known before the target of an entry is: whose it is, and what its condition names."""
+    return {_subject_text(entry), *(value for _, value in parse_qsl(_criteria_of(entry)))}
+
+
+def _criteria_of(entry: TransactionEntry) -> str:
+    """The condition of an entry that may make something new."""
+    return {"POST": entry.if_none_exist, "PUT": entry.query}.get(entry.method) or ""
+
+
 def _subject_text(entry: TransactionEntry) -> str | None:
     """The literal reference to whose record it belongs to, whatever it means."""
     subject = None if entry.method == "PATCH" else subject_of(entry.resource)
@@ -815,4 +923,4 @@ def _again(kept: Mapping[str, Any]) -> Done:
     warnings = [
         Issue(code=code, diagnostics=text, expression=expression) for code, text, expression in kept.get("warnings", ())
     ]
-    return _told(response, key, version, warnings)
+    return replace(_told(response, key, version, warnings), is_repeated=True)

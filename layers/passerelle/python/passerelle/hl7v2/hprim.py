@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from passerelle.hl7v2.message import MAX_SEGMENTS, Message, RefusedMessageError, Segment
+from passerelle.hl7v2.message import MAX_SEGMENTS, Message, RefusedMessageError, Segment, check_parts
 
 _LINES: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[A-Z]{1,3}", re.ASCII)
@@ -38,6 +38,7 @@ class HprimMessage(Message):
         self._component, self._repetition, self._escape, self._sub = tuple(signs[:4])
         if len({self._field, *signs[:4]}) != 5:
             raise RefusedMessageError("the delimiters of the message are not told apart")
+        check_parts(text, (self._field, self._component, self._repetition, self._sub))
         seen: Counter[str] = Counter()
         self.segments = tuple(self._read(line, seen) for line in lines)
         self.digest = hashlib.sha256(data).hexdigest()
@@ -98,13 +99,13 @@ class _Field(list[Any]):
 
 def _joined(lines: Sequence[str]) -> list[str]:
     """Each segment in one line."""
-    whole: list[str] = []
+    whole: list[list[str]] = []
     for line in lines:
-        if whole and line.startswith(f"A{whole[0][1:2]}"):
-            whole[-1] += line[2:]
+        if whole and line.startswith(f"A{lines[0][1:2]}"):
+            whole[-1].append(line[2:])
         else:
-            whole.append(line)
-    return whole
+            whole.append([line])
+    return ["".join(each) for each in whole]
 
 
 def _text(data: bytes) -> str:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import hl7  # type: ignore[import-untyped]
 from hl7.exceptions import HL7Exception  # type: ignore[import-untyped]
 
 MAX_SEGMENTS: Final = 20_000
+MAX_PARTS: Final = 500_000  # fields, repetitions, components: each takes 10 us and up to 1 kB to read
 
 _STANDARD: Final = "^~\\&"
 _DELETE: Final = '""'  # "the value is to be deleted" (2.5.3): nothing to keep, and nothing that gets lost
@@ -161,12 +162,14 @@ class Message:
 
     def __init__(self, data: bytes) -> None:
         """Raises RefusedMessageError."""
-        lines = [line for each in _LINES.split(_decoded(data).strip(_FRAME)) if (line := each.strip("\t "))]
+        text = _decoded(data)
+        lines = [line for each in _LINES.split(text.strip(_FRAME)) if (line := each.strip("\t "))]
         if not lines or not lines[0].startswith("MSH") or len(lines[0]) < 9 or len(lines) > MAX_SEGMENTS:
             raise RefusedMessageError("the content is not an HL7 version 2 message")
         self._field = lines[0][3]
         signs = _signs(lines[0], self._field)
         self._component, self._repetition, self._escape, self._sub = tuple(signs)
+        check_parts(text, (self._field, self._component, self._repetition, self._sub))
         # the header has its delimiters as the library expects them: four
         rest = lines[0][4:].partition(self._field)[2]
         lines[0] = f"MSH{self._field}{''.join(signs)}{self._field}{rest}"
@@ -219,6 +222,12 @@ class Message:
             return signs.get(name, "")  # highlighting and hexadecimal say nothing in plain text
 
         return _ESCAPE.sub(meant, escaped)
+
+
+def check_parts(text: str, delimiters: Iterable[str]) -> None:
+    """Raises RefusedMessageError for more parts than can be read before whoever sent them gives up waiting."""
+    if sum(map(text.count, delimiters)) > MAX_PARTS:
+        raise RefusedMessageError("the message has too many parts")
 
 
 def _signs(line: str, field: str) -> str:

@@ -104,7 +104,8 @@ class Conversion:
     copies: frozenset[str] = field(default_factory=frozenset)
     lost: tuple[str, ...] = ()  # fields with a value that nothing was made of, by name: "PV1-36", "OBX[3]-17"
     # Patients by full URL of whom the message says at most "validated", as its format has it of qualified identities,
-    # too; each with the national identifier that it names, if it names one.
+    # too, and either tells the birth place by its code or nothing of it; each with the national identifier that it
+    # names, if it names one.
     validated: Mapping[str, Identifier | None] = field(default_factory=dict)
     # Full URLs of entries (`PUT Type?identifier=`) that tell a state as of `at`, each with what its position is kept
     # with (`Position`): an older message never overwrites what a newer one said of the same.
@@ -170,6 +171,7 @@ class Applied:
     kept: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    is_settled: bool = False  # in the very commit
 
     def __add__(self, other: Applied) -> Applied:
         return Applied(
@@ -177,6 +179,7 @@ class Applied:
             kept=(*self.kept, *other.kept),
             lost=(*self.lost, *other.lost),
             passed_over=(*self.passed_over, *other.passed_over),
+            is_settled=self.is_settled or other.is_settled,
         )
 
 
@@ -193,6 +196,16 @@ class Position:
 
     revision: int = 0
     newest: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled(Change):
+    """What became of a message that waits; raises Unavailable unless it still does.
+
+    The bytes of one that is applied are let go: the record has them.
+    """
+
+    inbound: Inbound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

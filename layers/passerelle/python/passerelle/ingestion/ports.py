@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from passerelle.access import Request
-from passerelle.ingestion.model import Advance, Applied, Conversion, Inbound, Position, Status
+from passerelle.ingestion.model import Applied, Conversion, Inbound, Position, Status
+from passerelle.journal import Change
 from passerelle.patients.model import Identifier
 
 
@@ -22,10 +23,7 @@ class Inbox(Protocol):
         """The bytes of a message that is not applied; None where its sender stopped before all were stored."""
 
     def settle(self, inbound: Inbound) -> Inbound:
-        """Store what became of a message; the one that stands, if it was applied meanwhile.
-
-        The bytes of one that is applied are let go: the record has them.
-        """
+        """Store what became of a message, as `model.Settled` does; the one that stands, if it was applied meanwhile."""
 
     def discard(self, inbound: Inbound) -> None:
         """Keep nothing of a message that is not applied."""
@@ -39,19 +37,21 @@ class Positions(Protocol):
         """The positions (`model.Advance`) by name; nothing for what nobody told of."""
 
 
+Beside = Callable[[Applied], Sequence[Change]]
+"""What is part of a commit, by what that will come to: `is_settled` if there is nothing left to look up after it."""
+
+
 class Exchange(Protocol):
     """The commands of the exchange that a conversion comes to."""
 
     def authorise(self, request: Request, conversion: Conversion) -> None:
         """Raises Forbidden where the caller's scopes do not cover everything in it; Invalid where it is no Bundle."""
 
-    def apply(
-        self, request: Request, conversion: Conversion, passed_over: Collection[str], advances: Sequence[Advance]
-    ) -> Applied:
+    def apply(self, request: Request, conversion: Conversion, passed_over: Collection[str], beside: Beside) -> Applied:
         """Make the transaction without the entries of these full URLs.
 
         What a document that it replaces stated alone, and the new one does not state, is withdrawn in the same commit.
-        `advances` are part of it. Raises OvertakenError, else what the transaction raises.
+        Raises OvertakenError, else what the transaction raises.
         """
 
     def withdraw(self, request: Request, document: Identifier) -> Applied:

@@ -1,6 +1,6 @@
 """Taking in what other systems send: durable first, applied by the ordinary commands, acknowledged last.
 
-    receive -> converted (pure) -> authorised -> stored in the inbox -> applied -> settled -> acknowledged
+    receive -> converted (pure) -> authorised -> stored in the inbox -> applied and settled -> acknowledged
 
 A crash anywhere is mended by the same message again: the inbox knows it by its control id, the transaction by an
 idempotency key that is made of it, and neither does anything twice. Two that come at once both try: one commits, and
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from passerelle.access import Request
 from passerelle.directory.identifiers import IDNST
-from passerelle.errors import Busy, Conflict, Fault, Forbidden, NotFound, PasserelleError, Unavailable
+from passerelle.errors import Busy, Conflict, Fault, Forbidden, Gone, NotFound, PasserelleError, Unavailable
 from passerelle.identifiers import Blinder
 from passerelle.ingestion.model import (
     Advance,
@@ -31,11 +31,13 @@ from passerelle.ingestion.model import (
     Reason,
     Refused,
     RefusedMessage,
+    Settled,
     Source,
     SourceFormat,
     Status,
 )
 from passerelle.ingestion.ports import Exchange, Inbox, Positions
+from passerelle.journal import Change
 
 _RACES: Final = 8
 _NOWHERE: Final = Position()
@@ -59,6 +61,10 @@ _REASONS: Final = {
 }
 
 
+Seen = Mapping[str, Position] | None
+"""Positions that were read already."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Dead:
     reason: Reason
@@ -67,7 +73,7 @@ class _Dead:
 
 class IngestionService:
     """`report` is told of defects, which wait with the other dead letters: a message that nobody can read must not
-    keep back those behind it."""
+    keep back those behind it. `in_parallel` runs independent calls at once and returns their results in order."""
 
     def __init__(
         self,
@@ -78,7 +84,9 @@ class IngestionService:
         converters: Callable[[], Mapping[SourceFormat, Converter]],
         blinder: Blinder,
         report: Callable[[BaseException], None],
+        in_parallel: Callable[..., tuple[Any, ...]],
     ) -> None:
+        self._in_parallel = in_parallel
         self._inbox = inbox
         self._positions = positions
         self._exchange = exchange
@@ -103,21 +111,33 @@ class IngestionService:
             digest=hashlib.sha256(data).hexdigest(),
             received_at=request.at,
         )
-        known = self._inbox.find(new.id, at=request.at)
-        if known is not None and known.digest != new.digest:
-            return Refused(reason=Reason.DUPLICATE_KEY)
-        if known is not None and known.is_applied:
-            return known
         read = self._read(of, data, source)
         if isinstance(read, Refused):
-            return read
+            return self._known(request, new) or read
         if isinstance(read, Conversion):
             new = replace(new, kind=read.kind)
-            read = self._authorised(request, read)
-        stands = self._inbox.receive(new, data)
+            try:
+                read = self._authorised(request, read)
+            except Forbidden:
+                known = self._known(request, new)
+                if known is None:
+                    raise
+                return known
+        # Where others were is read as of now, or before: the commit fails unless they still are there.
+        stands, seen = self._in_parallel(lambda: self._inbox.receive(new, data), lambda: self._seen(request, read))
+        return self._answered(new, stands) or self._settled(request, replace(stands, kind=new.kind), read, seen)
+
+    def _known(self, request: Request, new: Inbound) -> Inbound | Refused | None:
+        """The answer to what nothing is kept of, and came before: it is what it was."""
+        known = self._inbox.find(new.id, at=request.at)
+        return self._answered(new, known) if known is not None else None
+
+    @staticmethod
+    def _answered(new: Inbound, stands: Inbound) -> Inbound | Refused | None:
+        """What is said of a message without another look at it."""
         if stands.digest != new.digest:
             return Refused(reason=Reason.DUPLICATE_KEY)
-        return stands if stands.is_applied else self._settled(request, replace(stands, kind=new.kind), read)
+        return stands if stands.is_applied else None
 
     def retry(self, request: Request, id: str) -> Inbound | Refused:
         """Try a message that waits once more; raises NotFound for one that is not the caller's own."""
@@ -182,15 +202,18 @@ class IngestionService:
             return _dead(refusal)
         return conversion
 
-    def _settled(self, request: Request, inbound: Inbound, read: Conversion | _Dead) -> Inbound | Refused:
+    def _settled(
+        self, request: Request, inbound: Inbound, read: Conversion | _Dead, seen: Seen = None
+    ) -> Inbound | Refused:
         if isinstance(read, _Dead):
             return self._buried(request, inbound, read)
         try:
-            done = self._applied(request, inbound, read)
+            done = self._applied(request, inbound, read, seen)
         except (Unavailable, Busy):
             raise
-        except Forbidden:
-            self._inbox.discard(inbound)  # the patient, or a rule, is against it: it is not for us to keep
+        except (Forbidden, Gone):
+            # The patient, or a rule, is against it, or the person was erased: it is not for us to keep.
+            self._inbox.discard(inbound)
             return Refused(reason=Reason.INTERNAL_ERROR)
         except PasserelleError as refusal:
             if isinstance(refusal, Fault):
@@ -199,32 +222,21 @@ class IngestionService:
         except Exception as defect:  # noqa: BLE001 - of ours, as above
             self._report(defect)
             return self._buried(request, inbound, _Dead(Reason.INTERNAL_ERROR))
-        return self._inbox.settle(
-            replace(
-                inbound,
-                status=Status.APPLIED,
-                reason=None,
-                path="",
-                made=done.made,
-                lost=_listed((*read.lost, *done.lost)),
-                kept=done.kept,
-                passed_over=tuple(sorted(set(done.passed_over))),
-                settled_at=request.at,
-            )
-        )
+        applied = _as_applied(inbound, read, done, request.at)
+        return applied if done.is_settled else self._inbox.settle(applied)
 
     def _buried(self, request: Request, inbound: Inbound, dead: _Dead) -> Inbound:
         return self._inbox.settle(
             replace(inbound, status=Status.DEAD, reason=dead.reason, path=dead.path, settled_at=request.at)
         )
 
-    def _applied(self, request: Request, inbound: Inbound, conversion: Conversion) -> Applied:
-        """A merge comes after what the message says of the survivor."""
+    def _applied(self, request: Request, inbound: Inbound, conversion: Conversion, seen: Seen) -> Applied:
+        """A merge comes after what the message says of the survivor; the last step settles the message."""
         key = f"ingestion-{inbound.id}"
         command = replace(request, idempotency_key=key, fingerprint=inbound.digest)
         done = Applied()
         if conversion.bundle:
-            done = self._in_order(command, conversion, inbound.received_at)
+            done = self._in_order(command, inbound, conversion, seen)
         for number, document in enumerate(conversion.withdrawn):
             step = replace(command, idempotency_key=f"{key}-withdrawal-{number}")
             done += self._exchange.withdraw(step, document)
@@ -233,14 +245,14 @@ class IngestionService:
             done += Applied(made=(merged,))
         return done
 
-    def _in_order(self, command: Request, conversion: Conversion, received_at: datetime) -> Applied:
+    def _in_order(self, command: Request, inbound: Inbound, conversion: Conversion, seen: Seen) -> Applied:
         """Apply all but what a newer message told; the commit itself fails where one comes between."""
         if conversion.at is None or not conversion.ordered:
-            return self._exchange.apply(command, conversion, (), ())
-        at = min(conversion.at, received_at)  # a clock that is ahead must not keep back what comes after
+            return self._step(command, inbound, conversion)
+        at = min(conversion.at, inbound.received_at)  # a clock that is ahead must not keep back what comes after
         places = self._places(command, conversion)
-        for _ in range(_RACES):
-            known = self._positions.find({name for name, _ in places.values()})
+        for attempt in range(_RACES):
+            known = seen if seen is not None and attempt == 0 else self._found(places)
             older: set[str] = set()
             ahead: dict[str, list[str]] = {}
             for url, (name, each) in places.items():
@@ -253,11 +265,38 @@ class IngestionService:
                 for name in sorted(ahead)
             ]
             try:
-                done = self._exchange.apply(command, conversion, older, advances)
+                return self._step(command, inbound, conversion, older, advances)
             except OvertakenError:
                 continue
-            return done + Applied(passed_over=tuple(url.partition("?")[0] for url in _found_by(conversion, older)))
         raise Busy(headers={"Retry-After": "1"})
+
+    def _step(
+        self,
+        command: Request,
+        inbound: Inbound,
+        conversion: Conversion,
+        older: Collection[str] = (),
+        advances: Sequence[Advance] = (),
+    ) -> Applied:
+        left = Applied(passed_over=tuple(url.partition("?")[0] for url in _found_by(conversion, older)))
+        is_last = not conversion.withdrawn and conversion.merge is None
+
+        def beside(done: Applied) -> Sequence[Change]:
+            if not (is_last and done.is_settled):
+                return advances
+            return [*advances, Settled(inbound=_as_applied(inbound, conversion, left + done, command.at))]
+
+        done = left + self._exchange.apply(command, conversion, older, beside)
+        return replace(done, is_settled=is_last and done.is_settled)
+
+    def _seen(self, request: Request, read: Conversion | _Dead) -> Seen:
+        """The positions that a message has to do with."""
+        if isinstance(read, _Dead) or read.at is None or not read.ordered:
+            return None
+        return self._found(self._places(request, read))
+
+    def _found(self, places: Mapping[str, tuple[str, str]]) -> Mapping[str, Position]:
+        return self._positions.find({name for name, _ in places.values()})
 
     def _places(self, command: Request, conversion: Conversion) -> dict[str, tuple[str, str]]:
         """By full URL: the position that an entry has a part in, and which; how it is found is what it is."""
@@ -283,6 +322,20 @@ def _source(request: Request) -> Source:
             "identifier": {"system": IDNST, "value": caller.organisation},
         },
         now=request.at,
+    )
+
+
+def _as_applied(inbound: Inbound, conversion: Conversion, done: Applied, at: datetime) -> Inbound:
+    return replace(
+        inbound,
+        status=Status.APPLIED,
+        reason=None,
+        path="",
+        made=done.made,
+        lost=_listed((*conversion.lost, *done.lost)),
+        kept=done.kept,
+        passed_over=tuple(sorted(set(done.passed_over))),
+        settled_at=at,
     )
 
 

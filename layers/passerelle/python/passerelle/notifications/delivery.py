@@ -10,8 +10,8 @@ answer is decided here. A letter with a code is answered by its owner: such a su
 
 An order says "look at this subscription". Whoever has one reads the log on until nothing is left, so that one order is
 enough for any backlog; what comes later is ordered anew (docs/adr/one-order-however-many-events.md). Orders of one
-subscription never run at the same time, but for an urgent one that overtakes an order that waits for the morning. An
-entry whose acknowledgement could not be kept is told again under the same number.
+subscription never run at the same time, but for an urgent one that overtakes an order that waits for the morning. What
+was told is acknowledged once a second; what could not be acknowledged is told again under the same numbers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 
 from passerelle.audit.model import AuditRecord
 from passerelle.audit.ports import AuditTrail
-from passerelle.authorization.model import Client
 from passerelle.errors import Busy, Unavailable
 from passerelle.events import Event
 from passerelle.identifiers import new_ulid
 from passerelle.notifications.audience import is_entitled
 from passerelle.notifications.breaker import PROBED_WITHIN, Breaker
 from passerelle.notifications.carriers import delivery_id
+from passerelle.notifications.insight import Moment
 from passerelle.notifications.model import (
     CONFIRMED,
     GIVEN_UP_AFTER,
@@ -56,7 +56,12 @@ from passerelle.notifications.ports import (
     Resources,
 )
 from passerelle.notifications.topics import is_urgent
-from passerelle.patients.model import Person
+
+KNOWN_FOR: Final = timedelta(seconds=1)
+"""How old what is known of people and rights is when a notification is begun, at most."""
+
+NOTED_WITHIN: Final = timedelta(seconds=1)
+"""How long what was told is not acknowledged, at most, beside the notification under way: what a crash tells again."""
 
 WORKS: Final = timedelta(seconds=20)
 """How long one order is worked on; the rest of the function's time is for the notification under way."""
@@ -65,6 +70,7 @@ MAX_RESOURCE_BYTES: Final = 1_000_000
 """Of all resources in one notification; what has no room is told by its id."""
 
 _LONGEST_HOLD = timedelta(hours=11)  # SQS hides a message for twelve hours at most, from when it was received
+_AHEAD = 20  # entries that are read at once, where each is told by itself
 _GATHERED, _LETTER = 100, 1000  # entries of one digest, and of one letter, which says nothing of them
 _SUSPECT = 6  # receives of an order before an entry that cannot be told is told without what makes it so
 _ORIGINS = frozenset({Channel.REST_HOOK, Channel.MESSAGE, Channel.ORDER})  # whose endpoints share hosts with others'
@@ -104,10 +110,7 @@ class Deliverer:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._client_of = ports.client_of
-        self._people = ports.people
-        self._may_know = ports.may_know
-        self._is_meant = ports.is_meant
+        self._ports = ports
         self._carriers = carriers
         self._breakers = breakers
         self._resources = resources
@@ -122,12 +125,12 @@ class Deliverer:
 
         Raises UndeliveredError or HeldBackError when the order was put off: it has to stay in the queue.
         """
-        at = self._now()
-        subscription, client = self._served(order.subscription, at)
+        moment = Moment(self._ports, self._now())
+        subscription = self._served(order.subscription, moment)
         if subscription is None or (order.urgent and _waits_for_another(subscription, order)):
             return
         try:
-            self._tell_all(subscription, client, order)
+            self._tell_all(subscription, order, moment)
         except HeldBackError as held:
             self._put_off(order, held.until - self._now())
             raise
@@ -144,7 +147,7 @@ class Deliverer:
         Not tried again: the next one is due soon. Its failure counts as one of the endpoint.
         """
         at = self._now()
-        subscription, _ = self._served(subscription_id, at)
+        subscription = self._served(subscription_id, Moment(self._ports, at))
         if subscription is None or subscription.status is not SubscriptionStatus.ACTIVE:
             return
         total = self._log.last_number(subscription.id)
@@ -168,41 +171,65 @@ class Deliverer:
             return False
         return next_moment(replace(pace, digest_at=None), at, at, self._zone) is None
 
-    def _served(self, subscription_id: str, at: datetime) -> tuple[Subscription | None, Client | None]:
-        """The subscription, if it is to be told anything, and the client of its owner."""
+    def _served(self, subscription_id: str, moment: Moment) -> Subscription | None:
+        """The subscription, if it is to be told anything."""
         subscription = self._subscriptions.find(subscription_id)
         if subscription is None or subscription.status in (SubscriptionStatus.ERROR, SubscriptionStatus.OFF):
-            return None, None
-        client = self._client_of(subscription.interest.owner)
-        if is_entitled(subscription.interest.owner, client):
-            return subscription, client
-        self._subscriptions.set_status(subscription, SubscriptionStatus.OFF, at)
-        return None, None
+            return None
+        owner = subscription.interest.owner
+        if is_entitled(owner, moment.of(owner).client):
+            return subscription
+        self._subscriptions.set_status(subscription, SubscriptionStatus.OFF, moment.at)
+        return None
 
-    def _tell_all(self, subscription: Subscription, client: Client | None, order: Order) -> None:
-        started = at = self._now()
+    def _tell_all(self, subscription: Subscription, order: Order, moment: Moment) -> None:
+        """Whatever ends this, what was told is acknowledged; and what was acknowledged last, before the log is read.
+
+        So the order for what is appended later is not dropped as the same as this one.
+        """
+        started = noted = at = self._now()
         if subscription.status is SubscriptionStatus.REQUESTED and not self._shake_hands(subscription, at):
             return
         breaker: Breaker | None = None
-        while entries := self._due(subscription, order, at):
-            if at - started >= WORKS:
-                self._deliveries.order(subscription.id, subscription.delivered, urgent=order.urgent)
-                return
-            breaker = breaker or self._admitted(subscription, at)
-            if breaker is None:
-                return
-            number = self._tell(subscription, client, entries, order, at)
-            self._subscriptions.acknowledge(subscription, number, at)
-            breaker = self._closed(subscription, breaker)
-            # Not `told_at`: what has no room in a digest follows at once.
-            subscription = replace(subscription, delivered=number, failures=0, failing_since=None)
-            at = self._now()
+        entries: Sequence[Notification] = ()
+        told = subscription.delivered
+        try:
+            while True:
+                if not entries or at - noted >= NOTED_WITHIN:
+                    subscription, noted = self._acknowledged(subscription, told, at), at
+                entries = entries or self._due(subscription, order, at)
+                if not entries:
+                    return
+                if at - started >= WORKS:
+                    subscription = self._acknowledged(subscription, told, at)
+                    self._deliveries.order(subscription.id, subscription.delivered, urgent=order.urgent)
+                    return
+                breaker = breaker or self._admitted(subscription, at)
+                if breaker is None:
+                    return
+                if at - moment.at >= KNOWN_FOR:
+                    moment = Moment(self._ports, at)
+                told = self._tell(subscription, entries[: _most(subscription)], order, moment, at)
+                breaker = self._closed(subscription, breaker)
+                entries = [each for each in entries if each.number > told]
+                at = self._now()
+        except Exception:
+            self._acknowledged(subscription, told, at)
+            raise
+
+    def _acknowledged(self, subscription: Subscription, number: int, at: datetime) -> Subscription:
+        if number == subscription.delivered:
+            return subscription
+        self._subscriptions.acknowledge(subscription, number, at)
+        # Not `told_at`: what has no room in a digest follows at once.
+        return replace(subscription, delivered=number, failures=0, failing_since=None)
 
     def _due(self, subscription: Subscription, order: Order, at: datetime) -> Sequence[Notification]:
-        """What one notification tells next; raises HeldBackError if there is something, and this is not the time."""
+        """What is to be told next; raises HeldBackError if there is something, and this is not the time."""
         most, pace = _most(subscription), subscription.pace
         if is_immediate(pace):
-            return self._log.beyond(subscription.id, subscription.delivered, limit=most)
+            limit = most if subscription.failures else max(most, _AHEAD)
+            return self._log.beyond(subscription.id, subscription.delivered, limit=limit)
         waiting = self._log.beyond(subscription.id, subscription.delivered)
         if not waiting:
             return ()
@@ -238,77 +265,63 @@ class Deliverer:
         return True
 
     def _tell(
-        self,
-        subscription: Subscription,
-        client: Client | None,
-        entries: Sequence[Notification],
-        order: Order,
-        at: datetime,
+        self, subscription: Subscription, entries: Sequence[Notification], order: Order, moment: Moment, at: datetime
     ) -> int:
         """Tell these entries, or the first of them, as the subscriber may know them now; the last number told.
 
         A letter tells no numbers: there is none where nothing may be known any more.
         """
         if subscription.channel in CONFIRMED:
-            known = (each for each in entries if each.event and self._is_known(subscription, client, each.event, at)[0])
+            known = (each for each in entries if each.event and self._is_known(subscription, each.event, moment))
             if next(known, None) is None:
                 return entries[-1].number
         try:
-            self._send(subscription, [self._in_full(subscription, client, entry, at) for entry in entries], at)
+            self._send(subscription, [self._in_full(subscription, entry, moment, at) for entry in entries], at)
             return entries[-1].number
         except _NOT_ITS_FAULT:
             raise
         except Exception:  # whatever is wrong with an entry, those behind it have to come through
             if order.attempt < _SUSPECT:
                 raise
-        self._isolate(subscription, client, entries[0], at)
+        self._isolate(subscription, entries[0], moment, at)
         return entries[0].number
 
-    def _isolate(self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime) -> None:
+    def _isolate(self, subscription: Subscription, entry: Notification, moment: Moment, at: datetime) -> None:
         """Tell one entry as it was asked for; if it is the one that cannot be, by its id; else by its number."""
         try:
-            self._send(subscription, [self._in_full(subscription, client, entry, at)], at)
+            self._send(subscription, [self._in_full(subscription, entry, moment, at)], at)
             return
         except _NOT_ITS_FAULT:
             raise
         except Exception:  # noqa: BLE001 - as above
             self._incident("notification-without-content")
         try:
-            self._send(subscription, [self._known(subscription, client, entry, at)[0]], at)
+            self._send(subscription, [self._known(subscription, entry, moment)], at)
         except _NOT_ITS_FAULT:
             raise
         except Exception:  # noqa: BLE001 - as above; if the number cannot be told either, the fault is in no entry
             self._send(subscription, [replace(entry, event=None)], at)
 
-    def _known(
-        self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime
-    ) -> tuple[Notification, Person | None]:
-        """An entry without its event, if that may no longer be seen, or was not asked for; and the person of it.
+    def _known(self, subscription: Subscription, entry: Notification, moment: Moment) -> Notification:
+        """An entry without its event, if that may no longer be seen, or was not asked for.
 
         The number of a notification is still told, so that its absence tells nothing either.
         """
         event = entry.event if subscription.content is not Content.EMPTY else None
-        if event is None:
-            return replace(entry, event=None), None
-        is_known, person = self._is_known(subscription, client, event, at)
-        return entry if is_known else replace(entry, event=None), person
+        is_known = event is not None and self._is_known(subscription, event, moment)
+        return entry if is_known else replace(entry, event=None)
 
-    def _is_known(
-        self, subscription: Subscription, client: Client | None, event: Event, at: datetime
-    ) -> tuple[bool, Person | None]:
+    def _is_known(self, subscription: Subscription, event: Event, moment: Moment) -> bool:
         """Whether the subscriber is still to know of an event, and may: nobody is told by a standing that has ended."""
-        interest = subscription.interest
-        person = self._people.find_person(event.patient) if event.patient else None
-        is_known = self._may_know(interest.owner, client, event, person, at)
-        return is_known and self._is_meant(interest, event, person, at), person
+        insight = moment.of(subscription.interest.owner)
+        return insight.may_know(event) and insight.is_meant(subscription.interest, event)
 
-    def _in_full(
-        self, subscription: Subscription, client: Client | None, entry: Notification, at: datetime
-    ) -> Notification:
-        known, person = self._known(subscription, client, entry, at)
+    def _in_full(self, subscription: Subscription, entry: Notification, moment: Moment, at: datetime) -> Notification:
+        known = self._known(subscription, entry, moment)
         if subscription.content is not Content.FULL_RESOURCE or known.event is None:
             return known
-        return replace(known, resource=self._resources().body(subscription.interest.owner, known.event, person, at))
+        owner = subscription.interest.owner
+        return replace(known, resource=self._resources().body(owner, known.event, moment.person(known.event), at))
 
     def _send(self, subscription: Subscription, entries: Sequence[Notification], at: datetime) -> None:
         entries = _limited(entries)
@@ -344,9 +357,9 @@ class Deliverer:
 
     def _put_off(self, order: Order, pause: timedelta) -> None:
         pause = min(pause, _LONGEST_HOLD)
-        self._deliveries.postpone(order.receipt, max(0, math.ceil(pause.total_seconds())))
-        if pause > ORDERED_ONCE_WITHIN and not order.urgent:
+        if pause > ORDERED_ONCE_WITHIN and not order.urgent:  # noted first: one that is not put off comes back soon
             self._subscriptions.hold(order.subscription, self._now() + pause)
+        self._deliveries.postpone(order.receipt, max(0, math.ceil(pause.total_seconds())))
 
     # --- the breaker of the origin ----------------------------------------------------------------------------------
 

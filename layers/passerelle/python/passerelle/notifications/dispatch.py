@@ -1,8 +1,12 @@
-"""Give an event to the subscriptions that it concerns, each under that subscription's next number.
+"""Give events to the subscriptions that they concern, each under that subscription's next number.
 
 May run any number of times for one event, at the same time too: the log has each event once. The order of
 delivery comes after the log entry; when it is lost, the event comes again from the queue and the order is
 repeated.
+
+Events that come together are served together: who they are about, who asked to be told and who may know is read once
+for all of them, and one transaction numbers what one subscription is told. All were committed before they came, so
+that what is read then cannot be too old for any; whether the subscriber may still know is asked again at delivery.
 
 What narrows comes before what is read: most subscriptions to a topic are left out by the event, and by what the owner
 is to the person, without a read of their own.
@@ -10,40 +14,50 @@ is to the person, without a read of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
 from passerelle.access import Caller
-from passerelle.authorization.model import Client
-from passerelle.errors import PasserelleError
+from passerelle.errors import Busy, Unavailable
 from passerelle.events import Event
 from passerelle.notifications.audience import concerns, meets
-from passerelle.notifications.model import Interest, Turn
+from passerelle.notifications.insight import Moment
+from passerelle.notifications.model import Interest
 from passerelle.notifications.ports import Feed, NotificationPorts
 from passerelle.notifications.topics import is_urgent, topics_of
-from passerelle.patients.model import Person
 
 APPENDED_WITHIN: Final = timedelta(minutes=2)
 """More than a dispatcher runs, and what the clocks of two machines differ by."""
 
+Failures = Mapping[str, Exception]
+"""By the id of an event, what kept it from being served."""
 
-InParallel = Callable[..., tuple[PasserelleError | None, ...]]
+_Asked = tuple[Interest, Sequence[Event]]
+
+InParallel = Callable[..., tuple[Any, ...]]
 """Makes independent calls, and returns what they return, in their order."""
 
 
-def one_by_one(*calls: Callable[[], PasserelleError | None]) -> tuple[PasserelleError | None, ...]:
+def one_by_one(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     return tuple(call() for call in calls)
 
 
-class Dispatcher:
-    """Serves one batch: who a patient's person is, who asked to be told, and which client that is, is read once for it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Who is told of some events: each subscription with those that it is told, in their order of time."""
 
-    Every event of a batch was committed before the batch was received, so that what is read then cannot be too old
-    for any of them; whether the subscriber may still know is asked again at delivery.
-    `feeds`, by topic, are called when a resource has to be read for a search, and what became of a resource is read
-    when a subscription asks for it: few events need either. `in_parallel` serves the subscriptions of an event at once.
+    by_interest: Sequence[_Asked]
+    failures: Failures = field(default_factory=dict)
+
+
+class Dispatcher:
+    """`feeds`, by topic, are called when a resource has to be read for a search, and what became of a resource is read
+    when a subscription asks for it: few events need either. `in_parallel` serves owners, and subscriptions, at once.
     """
 
     def __init__(
@@ -53,66 +67,99 @@ class Dispatcher:
         feeds: Mapping[str, Callable[[], Feed]],
         in_parallel: InParallel = one_by_one,
     ) -> None:
+        self._ports = ports
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._client_of = ports.client_of
-        self._people = ports.people
-        self._may_know = ports.may_know
-        self._is_meant = ports.is_meant
         self._feeds = feeds
         self._in_parallel = in_parallel
-        self._turns = ports.turns
-        self._read: dict[tuple[str | None, tuple[str, ...]], tuple[Person | None, Sequence[Interest]]] = {}
-        self._turned: dict[str, Turn] = {}
-        self._clients: dict[tuple[str, ...], Client | None] = {}
 
-    def dispatch(self, event: Event, at: datetime) -> None:
-        """Number the event for each subscription and order its delivery.
+    def dispatch(self, events: Iterable[Event], at: datetime) -> Failures:
+        """Number the events for each subscription and order its delivery.
 
-        A failure for one subscription does not keep the event from the others; it is raised at the end.
+        What fails for one event or one subscription does not keep the others from being served. Versions of a resource
+        that come together are numbered in their order.
         """
-        person, asked = self._asked(event, at)
-        if not asked:
-            return
-        numbered = (partial(self._numbered, interest, event, person, at) for interest in asked)
-        failures = [failure for failure in self._in_parallel(*numbered) if failure is not None]
-        if failures:
-            raise failures[0]
+        told = self.told(events, at)
+        served = self._at_once(*(partial(self._numbered, interest, some, at) for interest, some in told.by_interest))
+        return _joined(told.failures, *served)
 
-    def _numbered(
-        self, interest: Interest, event: Event, person: Person | None, at: datetime
-    ) -> PasserelleError | None:
-        """What kept the event from being numbered and ordered for one subscription."""
-        try:
-            if self._is_told(interest, event, person, at):
-                number = self._log.append(interest.subscription, event)
-                if number is not None:
-                    self._ordered(interest, event, number, at)
-        except PasserelleError as failure:
-            return failure
-        return None
+    def told(self, events: Iterable[Event], at: datetime) -> Told:
+        """For whom the events are to be numbered."""
+        moment, once = Moment(self._ports, at), {each.id: each for each in events}
+        ordered = sorted(once.values(), key=lambda each: (each.at, each.version))
+        unknown = self._met(ordered, moment)
+        known = [each for each in ordered if each.id not in unknown]
+        asked = self._asked(known, moment)
+        judged = self._at_once(*(partial(self._judged, some, moment) for some in asked.values()))
+        by_interest = [pair for told, _ in judged for pair in told]
+        return Told(by_interest=by_interest, failures=_joined(unknown, *(failures for _, failures in judged)))
 
-    def told(self, event: Event, at: datetime) -> Iterator[Interest]:
-        """Those for whom the event is numbered."""
-        person, asked = self._asked(event, at)
-        return (interest for interest in asked if self._is_told(interest, event, person, at))
+    def _met(self, events: Sequence[Event], moment: Moment) -> Failures:
+        """Read whom the events are about."""
+        first = {each.patient: each for each in reversed(events) if each.patient is not None}
+        failures = self._at_once(*(partial(_failure_of, moment.person, each) for each in first.values()))
+        failed = {patient: failure for patient, failure in zip(first, failures, strict=True) if failure is not None}
+        return {each.id: failed[each.patient] for each in events if each.patient in failed}
 
-    def _asked(self, event: Event, at: datetime) -> tuple[Person | None, list[Interest]]:
-        person, interests = self._concerned(event)
-        members = person.members if person else ()
-        return person, [interest for interest in interests if concerns(interest, event, members, at)]
+    def _asked(self, events: Sequence[Event], moment: Moment) -> Mapping[Caller, Sequence[_Asked]]:
+        """Subscriptions that asked for these events as far as those tell, by their owners."""
+        topics = dict.fromkeys(topic for each in events for topic in topics_of(each))
+        people = [moment.person(each) for each in events]
+        members = [person.members if person else () for person in people]
+        interests = self._subscriptions.interests(topics, list(dict.fromkeys(chain(*members)))) if topics else ()
+        asked: dict[Caller, list[_Asked]] = defaultdict(list)
+        for interest in interests:
+            pairs = zip(events, members, strict=True)
+            if some := [each for each, of in pairs if concerns(interest, each, of, moment.at)]:
+                asked[interest.owner].append((interest, some))
+        return asked
 
-    def _is_told(self, interest: Interest, event: Event, person: Person | None, at: datetime) -> bool:
-        """Whether the subscription asked for this change, and its owner is to know of it."""
+    def _judged(self, asked: Sequence[_Asked], moment: Moment) -> tuple[Sequence[_Asked], Failures]:
+        """Which events the subscriptions of one owner asked for, and the owner is to know of."""
+        told, failures = [], {}
+        for interest, events in asked:
+            some = []
+            for event in events:
+                try:
+                    if self._is_told(interest, event, moment):
+                        some.append(event)
+                except Exception as failure:  # noqa: BLE001 - whatever is wrong with it, the others are served
+                    failures[event.id] = failure
+            if some:
+                told.append((interest, some))
+        return told, failures
+
+    def _is_told(self, interest: Interest, event: Event, moment: Moment) -> bool:
+        insight = moment.of(interest.owner)
         return (
-            self._is_meant(interest, event, person, at, self._turn)
-            and meets(interest, event, partial(self._turn, event))
-            and self._may_know(interest.owner, self._client(interest.owner), event, person, at)
-            and self._is_found(interest, event, person)
+            insight.is_meant(interest, event)
+            and meets(interest, event, partial(moment.turn, event))
+            and insight.may_know(event)
+            and self._is_found(interest, event, moment)
         )
 
-    def _ordered(self, interest: Interest, event: Event, number: int, at: datetime) -> None:
+    def _is_found(self, interest: Interest, event: Event, moment: Moment) -> bool:
+        if interest.filter.query is None:
+            return True
+        person = moment.person(event)
+        return person is not None and self._feeds[interest.topic]().meets(interest, event, person)
+
+    def _numbered(self, interest: Interest, events: Sequence[Event], at: datetime) -> Failures:
+        """Number the events for one subscription and order what was appended; what kept any of them from it."""
+        failure = _failure_of(self._number, interest, events, at)
+        if failure is None:
+            return {}
+        if len(events) == 1 or isinstance(failure, (Busy, Unavailable)):
+            return dict.fromkeys((each.id for each in events), failure)
+        return _joined(*(self._numbered(interest, [each], at) for each in events))  # one of them may be what is wrong
+
+    def _number(self, interest: Interest, events: Sequence[Event], at: datetime) -> None:
+        numbers = self._log.append(interest.subscription, events)
+        if numbers is not None:
+            self._order(interest, events, max(numbers), at)
+
+    def _order(self, interest: Interest, events: Sequence[Event], number: int, at: datetime) -> None:
         """Order what was appended, unless it was delivered already; how far is read after it was appended.
 
         An order that waits for a time to come looks at the log then, and one more would only wait behind it.
@@ -122,30 +169,21 @@ class Dispatcher:
             return
         if progress.held_until is None or at + APPENDED_WITHIN >= progress.held_until:
             self._deliveries.order(interest.subscription, progress.delivered)
-        if progress.is_paced and is_urgent(event, interest.topic):
+        if progress.is_paced and any(is_urgent(each, interest.topic) for each in events):
             self._deliveries.order(interest.subscription, progress.delivered, urgent=True)
 
-    def _is_found(self, interest: Interest, event: Event, person: Person | None) -> bool:
-        if interest.filter.query is None:
-            return True
-        return person is not None and self._feeds[interest.topic]().meets(interest, event, person)
+    def _at_once(self, *calls: Callable[[], Any]) -> tuple[Any, ...]:
+        return self._in_parallel(*calls) if calls else ()
 
-    def _client(self, owner: Caller) -> Client | None:
-        key = (owner.client_id, owner.organisation, owner.professional or "")
-        if key not in self._clients:
-            self._clients[key] = self._client_of(owner)
-        return self._clients[key]
 
-    def _turn(self, event: Event) -> Turn:
-        if event.id not in self._turned:
-            self._turned[event.id] = self._turns.of(event)
-        return self._turned[event.id]
+def _failure_of(call: Callable[..., object], *given: Any) -> Exception | None:
+    try:
+        call(*given)
+    except Exception as failure:  # noqa: BLE001 - of one event or subscription; told to who reports it
+        return failure
+    return None
 
-    def _concerned(self, event: Event) -> tuple[Person | None, Sequence[Interest]]:
-        """The person of the event, and all that was asked for about it on its topics."""
-        topics = tuple(topics_of(event))
-        if (event.patient, topics) not in self._read:
-            person = self._people.find_person(event.patient) if event.patient else None
-            interests = self._subscriptions.interests(topics, person.members if person else ())
-            self._read[event.patient, topics] = person, interests
-        return self._read[event.patient, topics]
+
+def _joined(*failures: Failures) -> Failures:
+    """The first of each event."""
+    return {id: failure for some in reversed(failures) for id, failure in some.items()}

@@ -8,12 +8,11 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from passerelle.access import Caller, Request
-from passerelle.authorization.model import Client, Party, parties_of
+from passerelle.authorization.model import Party
 from passerelle.authorization.ports import Known
 from passerelle.consents.decision import Admission
 from passerelle.consents.decision import Standing as Facts
-from passerelle.events import Event, EventName
-from passerelle.notifications.audience import Standing, is_of_house, is_told, may_learn, standings_of
+from passerelle.events import Event
 from passerelle.notifications.breaker import Breaker
 from passerelle.notifications.model import (
     Interest,
@@ -23,7 +22,6 @@ from passerelle.notifications.model import (
     SubscriptionStatus,
     Turn,
 )
-from passerelle.notifications.topics import FEED
 from passerelle.patients.model import Identifier, Person
 
 
@@ -75,15 +73,16 @@ class Subscriptions(Protocol):
 
 
 class NotificationLog(Protocol):
-    def append(self, subscription: str, event: Event) -> int | None:
-        """Give the event the subscription's next number, or return the number that it has already.
+    def append(self, subscription: str, events: Sequence[Event]) -> Sequence[int] | None:
+        """Give each event the subscription's next number, in their order, or the number that it has already.
 
-        Numbers are contiguous from 1 and each event has one, whoever calls this, however often and at the
-        same time. None when the subscription is deleted; Busy when too many others append at once.
+        Numbers are contiguous from 1 and each event has one, whoever calls this, however often and at the same time.
+        None when the subscription is deleted; Busy when too many others append at once: some events of many may be
+        numbered then.
         """
 
-    def number_of(self, subscription: str, event: Event) -> int | None:
-        """The number that the event has; None if it has none."""
+    def numbers(self, subscription: str, events: Sequence[Event]) -> Mapping[str, int]:
+        """The numbers that events have, by their ids; without those that have none."""
 
     def last_number(self, subscription: str) -> int: ...
 
@@ -173,8 +172,11 @@ class Record(Protocol):
     ) -> tuple[str, Person]:
         """Whose these identifiers are, as a patient key; raises Unprocessable for nobody."""
 
-    def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
-        """Whether a resource of the person's record, as it is now, does not exist for this caller at this time."""
+    def hidden_from(self, caller: Caller, person: Person, at: datetime) -> Callable[[str], bool]:
+        """Which resources of the person's record, as it is now, do not exist for this caller at this time.
+
+        What hides them is read when it is first asked for, and not again.
+        """
 
     def admission(self, caller: Caller, person: Person, at: datetime) -> tuple[Admission, Facts]:
         """What is decided about a caller and a person, and from what."""
@@ -244,51 +246,6 @@ class NotificationPorts:
     turns: Turns
     shows_access: Callable[[Caller, str, datetime], bool]
     shows_prescription: Callable[[Caller, str, datetime], bool]
-
-    def client_of(self, owner: Caller) -> Client | None:
-        """The client of a subscriber as it is today; None where it acts for somebody who is barred."""
-        known = self.clients.look_up(owner.client_id, parties=parties_of(owner.organisation, owner.professional))
-        return None if known.barred else known.client
-
-    def may_know(self, owner: Caller, client: Client | None, event: Event, person: Person | None, at: datetime) -> bool:
-        """Whether the owner could read the changed resource now (contract SUB-10); `person` is that of the event."""
-        if not may_learn(owner, client, event, person):
-            return False
-        if event.name is EventName.ERASED:
-            return True  # whoever has a copy has to know, and learns no more than that
-        if event.name is EventName.RECORD_ACCESSED:
-            return self.shows_access(owner, event.reference.removeprefix("AuditEvent/"), at)
-        if person is not None and self.record.is_hidden(owner, person, event.reference, at):
-            return False
-        if event.name is EventName.PRESCRIPTION_CHANGED:  # not everybody in care relation is concerned by it
-            return self.shows_prescription(owner, event.reference.removeprefix("Task/"), at)
-        return True
-
-    def is_meant(
-        self,
-        interest: Interest,
-        event: Event,
-        person: Person | None,
-        at: datetime,
-        turn_of: Callable[[Event], Turn] | None = None,
-    ) -> bool:
-        """Whether the owner is one of those whom the topic is for, as things are now.
-
-        What is about nobody is for everybody. `turn_of` is asked whose record it is, where nothing else tells.
-        """
-        if interest.topic == FEED:
-            return True
-        if person is None:
-            return not interest.filter.care_circle
-        _, facts = self.record.admission(interest.owner, person, at)
-        standings = standings_of(interest.owner, event, facts)
-        if interest.filter.care_circle and Standing.CARE_CIRCLE not in standings:
-            return False
-        if is_told(interest, event, standings):
-            return True
-        if not is_told(interest, event, {Standing.OWN_HOUSE}):
-            return False
-        return is_of_house(interest.owner, (turn_of or self.turns.of)(event))
 
 
 Renderer = Callable[[Subscription, NotificationKind, Sequence[Notification], int, datetime], bytes]

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, Protocol
 
 from passerelle.errors import PasserelleError
 from passerelle.events import Event
-from passerelle.notifications.model import CONFIRMED, Interest, Pace, Subscription, SubscriptionStatus
+from passerelle.notifications.dispatch import Told
+from passerelle.notifications.model import CONFIRMED, SubscriptionStatus
 from passerelle.notifications.ports import Deliveries, NotificationLog, Subscriptions
 
 TURN: Final = timedelta(minutes=5)
@@ -27,6 +29,10 @@ SETTLED: Final = timedelta(minutes=10)
 """After this, an event has been numbered and ordered, or something is wrong."""
 
 OUTBOX_KEPT: Final = timedelta(days=7)
+
+OVERDUE: Final = timedelta(hours=1)
+"""After what an order waits for, or the first failure: attempts follow each other, or are noted to wait."""
+_TOGETHER = 100  # events that are compared at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +63,18 @@ class Outbox(Protocol):
 
 
 class Audience(Protocol):
-    """Who is told of an event (`dispatch.Dispatcher`)."""
+    """Who is told of events (`dispatch.Dispatcher`)."""
 
-    def told(self, event: Event, at: datetime) -> Iterable[Interest]: ...
+    def told(self, events: Iterable[Event], at: datetime) -> Told: ...
 
 
 class Reconciler:
-    """`audience` makes the answerer of one run: it keeps what it read."""
-
     def __init__(
         self,
         *,
         outbox: Outbox,
         silences: Silences,
-        audience: Callable[[], Audience],
+        audience: Audience,
         subscriptions: Subscriptions,
         log: NotificationLog,
         deliveries: Deliveries,
@@ -86,7 +90,7 @@ class Reconciler:
 
     def run(self, at: datetime) -> None:
         """Raises the first failure when everything else is done; what failed is looked at again."""
-        failures = [*self._beat(at), *self._compare(at)]
+        failures: list[Exception] = [*self._beat(at), *self._compare(at)]
         if failures:
             raise failures[0]
 
@@ -108,51 +112,60 @@ class Reconciler:
         self._deliveries.beat(silence.subscription)
         return at + silence.heartbeat
 
-    def _compare(self, at: datetime) -> list[PasserelleError]:
+    def _compare(self, at: datetime) -> list[Exception]:
         """The part whose turn it is; one of which an event fails is compared again at its next turn."""
         oldest, until = at - OUTBOX_KEPT, at - SETTLED
         part = int(at.timestamp() // TURN.total_seconds()) % PARTS
         since = max(self._outbox.compared(part) or oldest, oldest)
         if since >= until:
             return []
-        audience, failures = self._audience(), []
-        for event in self._outbox.announced(part, since, until):
-            try:
-                self._mend(event, audience, at)
-            except PasserelleError as failure:
-                failures.append(failure)
+        failures: list[Exception] = []
+        announced = iter(self._outbox.announced(part, since, until))
+        while events := list(islice(announced, _TOGETHER)):
+            failures += self._mended(events, at)
         if not failures:
             self._outbox.mark(part, until)
         return failures
 
-    def _mend(self, event: Event, audience: Audience, at: datetime) -> None:
-        for interest in audience.told(event, at):
-            id = interest.subscription
-            number = self._log.number_of(id, event)
-            if number is None:
-                number = self._log.append(id, event)
-                if number is None:
-                    continue  # the subscription is deleted
+    def _mended(self, events: Sequence[Event], at: datetime) -> list[Exception]:
+        told = self._audience.told(events, at)
+        failures = list(told.failures.values())
+        for interest, some in told.by_interest:
+            try:
+                self._mend(interest.subscription, some, at)
+            except PasserelleError as failure:
+                failures.append(failure)
+        return failures
+
+    def _mend(self, id: str, events: Sequence[Event], at: datetime) -> None:
+        """Number what a subscription should have been told of, and order what nobody delivers."""
+        numbers = self._log.numbers(id, events)
+        missing = [each for each in events if each.id not in numbers]
+        last = max(numbers.values(), default=0)
+        if missing:
+            appended = self._log.append(id, missing)
+            if appended is None:
+                return  # the subscription is deleted
+            for _ in missing:
                 self._incident("event-not-numbered")
-            elif self._is_forgotten(self._subscriptions.find(id), number):
-                self._incident("delivery-not-ordered")
-            else:
-                continue
-            progress = self._subscriptions.progress(id)
-            if progress is not None and progress.delivered < number:
-                self._deliveries.order(id, progress.delivered)
+            last = max(last, *appended)
+        elif self._is_forgotten(id, last, at):
+            self._incident("delivery-not-ordered")
+        else:
+            return
+        progress = self._subscriptions.progress(id)
+        if progress is not None and progress.delivered < last:
+            self._deliveries.order(id, progress.delivered)
 
-    def _is_forgotten(self, subscription: Subscription | None, number: int) -> bool:
-        """Whether nothing is on its way that would deliver this number: neither a retry, nor what waits on purpose."""
-        return (
-            subscription is not None
-            and subscription.status in (SubscriptionStatus.REQUESTED, SubscriptionStatus.ACTIVE)
-            and not (subscription.status is SubscriptionStatus.REQUESTED and subscription.channel in CONFIRMED)
-            and subscription.delivered < number
-            and subscription.failing_since is None
-            and not _waits(subscription.pace)
-        )
+    def _is_forgotten(self, id: str, number: int, at: datetime) -> bool:
+        """Whether nothing is on its way that would deliver this number: neither a retry, nor what waits on purpose.
 
-
-def _waits(pace: Pace) -> bool:
-    return pace.quiet is not None or pace.digest_at is not None
+        Of an order that was given and waits in vain, nobody knows before it is long overdue.
+        """
+        found, progress = self._subscriptions.find(id), self._subscriptions.progress(id)
+        if found is None or progress is None or progress.delivered >= number:
+            return False
+        if found.status is SubscriptionStatus.REQUESTED and found.channel in CONFIRMED:
+            return False
+        waits_since = (progress.held_until, found.failing_since)
+        return all(each is None or at - each > OVERDUE for each in waits_since)

@@ -25,6 +25,7 @@ from passerelle.identifiers import new_ulid
 from passerelle.journal import Journal
 from passerelle.notifications.audience import OWN_ROLES, feed_filter_of, filter_of, may_subscribe
 from passerelle.notifications.endpoint import check_endpoint
+from passerelle.notifications.insight import Moment
 from passerelle.notifications.model import (
     Channel,
     Content,
@@ -88,11 +89,9 @@ class SubscriptionService:
         self._subscriptions = ports.subscriptions
         self._log = ports.log
         self._deliveries = ports.deliveries
-        self._client_of = ports.client_of
         self._people = ports.people
         self._record = ports.record
-        self._may_know = ports.may_know
-        self._is_meant = ports.is_meant
+        self._ports = ports
         self._journal = journal
         self._resources = resources
         self._allow_loopback = allow_loopback
@@ -166,7 +165,7 @@ class SubscriptionService:
         person = self._people.find_person(asked.patient) if asked.patient and topic != FEED else None
         if person is not None and person.is_erased:
             raise Gone("the person was erased")
-        if person is None or self._record.is_hidden(request.caller, person, f"Patient/{asked.patient}", request.at):
+        if person is None or self._record.hidden_from(request.caller, person, request.at)(f"Patient/{asked.patient}"):
             raise Unprocessable(
                 "a patient subscribes to the own record, by the filter patient",
                 code="not-supported",
@@ -365,28 +364,23 @@ class SubscriptionService:
         """Entries as the caller may see them; of full resources, as many as an answer holds."""
         if content is Content.EMPTY:
             return [replace(entry, event=None) for entry in entries]
-        shown: list[Notification] = []
+        moment, shown = Moment(self._ports, request.at), list[Notification]()
+        insight = moment.of(request.caller)
         room = MAX_RESOURCE_BYTES
         for entry in entries:
-            seen = self._visible(request, interest, entry, is_full=content is Content.FULL_RESOURCE)
+            event = entry.event
+            if event is None or not insight.may_know(event) or not insight.is_meant(interest, event):
+                seen = replace(entry, event=None)
+            elif content is Content.FULL_RESOURCE:
+                body = self._resources().body(request.caller, event, moment.person(event), request.at)
+                seen = replace(entry, resource=body)
+            else:
+                seen = entry
             room -= len(seen.resource or b"")
             if room < 0 and shown:
                 break
             shown.append(seen)
         return shown
-
-    def _visible(self, request: Request, interest: Interest, entry: Notification, *, is_full: bool) -> Notification:
-        event, caller = entry.event, request.caller
-        if event is None:
-            return entry
-        client = self._client_of(caller)
-        person = self._people.find_person(event.patient) if event.patient else None
-        is_known = self._may_know(caller, client, event, person, request.at)
-        if not is_known or not self._is_meant(interest, event, person, request.at):
-            return replace(entry, event=None)
-        if not is_full:
-            return entry
-        return replace(entry, resource=self._resources().body(caller, event, person, request.at))
 
 
 def is_by(caller: Caller, owner: Caller) -> bool:

@@ -153,16 +153,22 @@ class Registrar:
         was replaced and would be in use again: only a steward undoes that.
         """
         patient = kept.stored.patient if kept else new_patient_key()
-        if kept is not None and kept.member.is_erased:
-            raise Gone("the person was erased")
+        if kept is not None:
+            self.check_in_use(kept, draft.traits)
         survivor = self._survivor(request, draft.traits)
-        if kept is not None and survivor is None and kept.member.replaced_by:
-            raise Unsupported("the record was replaced by another one; an identity steward can undo that")
         if survivor is not None:
             draft = draft.merged_into(None, survivor)
             if kept is not None and draft.equals(kept.stored):
                 return unchanged(kept.stored, kept.person)
         return self._planned(Work(request, patient), draft, kept, claims=claims, survivor=survivor, beside=beside)
+
+    @staticmethod
+    def check_in_use(kept: Kept, traits: Traits) -> None:
+        """Raise Gone, or Unsupported for a record that was replaced, and would be in use again."""
+        if kept.member.is_erased:
+            raise Gone("the person was erased")
+        if kept.member.replaced_by and traits.replaced_by is None:
+            raise Unsupported("the record was replaced by another one; an identity steward can undo that")
 
     def plan_revision(self, work: Work, draft: PatientDraft, kept: Kept, *, survivor: str | None) -> Plan:
         """Work out a version of a source record that a steward replaces by another one, or puts back in use."""

@@ -137,34 +137,34 @@ class PatientService(PatientReader):
         beside: Sequence[Plan] = (),
     ) -> Plan:
         """Work out `create` without storing it."""
-        plan = self.plan(request, draft, beside=beside)
+        identifier = _own(request, draft.traits)
+        kept, carriers = self._kept(request, draft.traits, identifier)
+        if kept is not None:
+            self._registrar.check_in_use(kept, draft.traits)
         if if_none_exist is not None:
-            known = [each for each in self._carriers(request, if_none_exist) if each.patient != plan.registered.patient]
-            if not plan.registered.is_new:
-                known.append(self._existing(plan.registered.patient))
+            keys = carriers if if_none_exist == identifier else self._index.find_by_identifier(*if_none_exist)
+            known = [(kept.stored, kept.person)] if kept is not None else []
+            known += self._there(request, [key for key in keys if kept is None or key != kept.stored.patient])
             if len(known) > 1:
                 raise Stale("several resources match", code="multiple-matches")
             if known:
-                found = known[0]
-                return unchanged(found, self.person_of(found.patient))
-        if not plan.registered.is_new:
+                return unchanged(*known[0])
+        if kept is not None:
             raise Conflict("the identifier is registered: update its record", code="duplicate")
-        return plan
+        return self._registrar.plan(request, draft.revising(None), kept=None, claims=identifier, beside=beside)
 
-    def _carriers(self, request: Request, identifier: Identifier) -> list[StoredPatient]:
-        """The source records with an identifier that exist for the caller."""
-        found = (self._store.find(key) for key in self._index.find_by_identifier(*identifier))
+    def _there(self, request: Request, keys: Sequence[str]) -> list[tuple[StoredPatient, Person]]:
+        """Source records that exist for the caller, in use or not: one round trip."""
+        if not keys:
+            return []
+        reads = self._in_parallel(
+            *(partial(self._store.find, key) for key in keys), *(partial(self._index.find_person, key) for key in keys)
+        )
         return [
-            each
-            for each in found
-            if each is not None and self.is_visible(request, self._index.find_person(each.patient))
+            (stored, person)
+            for stored, person in zip(reads[: len(keys)], reads[len(keys) :], strict=True)
+            if stored and person and self.is_visible(request, person)
         ]
-
-    def _existing(self, patient: str) -> StoredPatient:
-        found = self._store.find(patient)
-        if found is None:
-            raise NotFound()
-        return found
 
     def update(
         self, request: Request, patient: str, draft: PatientDraft, *, if_match: int | None
@@ -279,14 +279,12 @@ class PatientService(PatientReader):
         traits = draft.traits
         domain = request.caller.domain
         if identifier is None:
-            identifier = next((each for each in traits.identifiers if each[0] == domain), None)
+            identifier = _own(request, traits)
         elif identifier[0] != domain:
             raise Forbidden("the caller is not the registered source of this identifier domain")
         else:
             _check_carried(identifier, traits.identifiers)
-        owner, carriers = self._owner_among(request, identifier, traits.identifiers)
-        kept = self._registrar.find(owner) if owner else self._carried(request, carriers, traits.identifiers)
-        self.check_bound(request, kept.person if kept else None)
+        kept, _ = self._kept(request, traits, identifier)
         if if_match is not None and (kept is None or if_match != kept.stored.version):
             raise Stale()
         if kept and draft.equals(kept.stored):
@@ -295,6 +293,15 @@ class PatientService(PatientReader):
         if kept and revised.equals(kept.stored):
             return unchanged(kept.stored, kept.person)
         return self._registrar.plan(request, revised, kept=kept, claims=identifier, beside=beside)
+
+    def _kept(
+        self, request: Request, traits: Traits, identifier: Identifier | None
+    ) -> tuple[Kept | None, Sequence[str]]:
+        """The caller's record that these traits are of, and whichever records carry the identifier."""
+        owner, carriers = self._owner_among(request, identifier, traits.identifiers)
+        kept = self._registrar.find(owner) if owner else self._carried(request, carriers, traits.identifiers)
+        self.check_bound(request, kept.person if kept else None)
+        return kept, carriers
 
     def _carried(self, request: Request, carriers: Sequence[str], claimed: Sequence[Identifier]) -> Kept | None:
         """The caller's record that carries an identifier beside the one it is registered under."""
@@ -580,6 +587,11 @@ class PatientService(PatientReader):
             and self.is_visible(request, person)
             and self.is_told(request, stored, person)
         ]
+
+
+def _own(request: Request, traits: Traits) -> Identifier | None:
+    """The identifier that the resource carries in the caller's domain."""
+    return next((each for each in traits.identifiers if each[0] == request.caller.domain), None)
 
 
 def _check_carried(identifier: Identifier, carried: Sequence[Identifier]) -> None:

@@ -278,27 +278,35 @@ class Gate:
         restrictions = {key: each for some in found[: len(reads)] for key, each in some.items()}
         return self._hidden_by(restrictions, view, found[len(reads) :])
 
-    def is_hidden(self, caller: Caller, person: Person, reference: str, at: datetime) -> bool:
-        """Whether a resource of the record, as it is now, does not exist for this caller."""
-        key = ResourceKey.of(*reference.split("/")) or self._store.find_key(*reference.split("/"))
-        if key is None or key.patient is None:
-            return False
-        if person.is_erased:
-            return True
+    def hidden_from(self, caller: Caller, person: Person, at: datetime) -> Callable[[str], bool]:
+        """Which resources of the record, as they are now, do not exist for this caller.
+
+        What hides them is read when it is first asked for, and not again.
+        """
         admission, _ = self.admission(caller, person, at)
-        if admission.rule in SHUT:  # who the person is, too
-            return True
         view = self._view_at(caller, person, at)
-        if view is None:
-            is_known = self._may_identify(caller, person, at)
-            return key.type != "Patient" or not is_known or person.policy.status is RecordStatus.CLOSED
-        hidden = self._hidden(person.members, view)
-        if not hidden or hidden.hides(key):
-            return bool(hidden)
-        latest = self._store.find_latest(key)
-        if latest is None:
-            return key.type != "Task"  # a prescription is kept elsewhere, and none of what the record hides
-        return hidden.version(latest) is None
+        read: list[Hidden] = []
+
+        def is_hidden(reference: str) -> bool:
+            key = ResourceKey.of(*reference.split("/")) or self._store.find_key(*reference.split("/"))
+            if key is None or key.patient is None:
+                return False
+            if person.is_erased or admission.rule in SHUT:  # who the person is, too
+                return True
+            if view is None:
+                is_known = self._may_identify(caller, person, at)
+                return key.type != "Patient" or not is_known or person.policy.status is RecordStatus.CLOSED
+            if not read:
+                read.append(self._hidden(person.members, view))
+            hidden = read[0]
+            if not hidden or hidden.hides(key):
+                return bool(hidden)
+            latest = self._store.find_latest(key)
+            if latest is None:
+                return key.type != "Task"  # a prescription is kept elsewhere, and none of what the record hides
+            return hidden.version(latest) is None
+
+        return is_hidden
 
     def hides(self, caller: Caller, patient: str, at: datetime) -> Callable[[str], bool]:
         """Which references, versions included, lead to what is hidden from who looks at this record, closed or not."""
@@ -347,12 +355,18 @@ class Gate:
         person = self._people.find_person(key) if key else None
         if person is not None and person.is_erased:
             raise Gone("the person was erased")
-        if key is None or person is None or self.view_if_open(request, person) is None:
-            raise Unprocessable("the patient is not known", code="not-found", expression=expression)
+        if key is None or person is None:
+            raise _unknown(expression)
+        self.check_owner(request, person, expression=expression)
+        return key, person
+
+    def check_owner(self, request: Request, person: Person, *, expression: str) -> None:
+        """Raises Unprocessable where nothing may be added to the record of somebody, whoever found out who that is."""
+        if self.view_if_open(request, person) is None:
+            raise _unknown(expression)
         if not self.check_feed(request, person):
             # Who the person is stays known to care, and that the record is closed with it (contract DMP-1, DMP-7).
             raise Unprocessable("the record of this person is not open", expression=expression)
-        return key, person
 
     def owner_among(
         self, request: Request, identifiers: Sequence[Identifier], *, expression: str
@@ -374,6 +388,10 @@ class Gate:
         if len({person.key for _, person in found}) > 1:
             raise Unprocessable("the identifiers are of several people", code="invariant", expression=expression)
         return found[0]
+
+
+def _unknown(expression: str) -> Unprocessable:
+    return Unprocessable("the patient is not known", code="not-found", expression=expression)
 
 
 def _is_by(organisation: str, found: Any) -> bool:

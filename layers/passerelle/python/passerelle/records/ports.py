@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -110,5 +110,5 @@ class RecordStore(Protocol):
     def find_carriers(self, type: str, token: str) -> Sequence[str]:
         """The ids of all that carry a blinded identifier: whom it belongs to, and who uses it."""
 
-    def guard_count(self, name: str) -> int:
-        """How often a guard was committed."""
+    def guard_counts(self, names: Collection[str]) -> Mapping[str, int]:
+        """How often each guard was committed."""

@@ -243,16 +243,23 @@ class RecordSearch:
 
     def hits(self, query: Query, sight: Sight | None) -> list[Indexed]:
         """Every match of a condition: in what the caller sees of a record, or (None) in the directory."""
-        found = {each.key: each for each in self._all(query, sight) if matches(each.entry, query)}
-        return list(found.values())
+        return self.hits_of_each([query], sight)[0]
 
-    def _all(self, query: Query, sight: Sight | None) -> Iterator[Indexed]:
+    def hits_of_each(self, queries: Sequence[Query], sight: Sight | None) -> list[list[Indexed]]:
+        """The same of several conditions: what more than one of them looks through is read once."""
         if sight is None:
-            return chain.from_iterable(self._directory(query).streams)
-        scan = Scan(between=sort_bounds(query))
-        reads = [each for member in sight.person.members for each in self._reads(member, query, scan)]
-        found = self._streams(query, scan, sight, sight.person.members, self._in_parallel(*reads))
-        return chain.from_iterable(found.streams)
+            return [_matching(chain.from_iterable(self._directory(query).streams), query) for query in queries]
+        of = [
+            [(member, query.type, each) for member in sight.person.members for each in _whole_ranges(query)]
+            for query in queries
+        ]
+        places = list(dict.fromkeys(chain.from_iterable(of)))
+        pages = self._in_parallel(*(partial(self._store.entries, *place) for place in places))
+        seen = {place: list(sight.hidden.entries(page.entries)) for place, page in zip(places, pages, strict=True)}
+        return [
+            _matching(chain.from_iterable(seen[place] for place in read), query)
+            for query, read in zip(queries, of, strict=True)
+        ]
 
     def _bodies(self, page: Sequence[Indexed], sight: Sight | None) -> dict[tuple[ResourceKey, int], StoredVersion]:
         """The versions of hits as they are for the caller."""
@@ -545,6 +552,16 @@ def _ranges(query: Query, scan: Scan) -> list[Scan]:
     if scan.between is not None and scan.between[0] > BEGINNING:
         ranges.append(replace(scan, token=LONG, between=None))
     return ranges
+
+
+def _whole_ranges(query: Query) -> list[Scan]:
+    """The same, to be read whole."""
+    return _ranges(query, Scan(between=sort_bounds(query)))
+
+
+def _matching(entries: Iterable[Indexed], query: Query) -> list[Indexed]:
+    """An entry stands under each of its range values."""
+    return list({each.key: each for each in entries if matches(each.entry, query)}.values())
 
 
 def _within_bounds(page: Sequence[Indexed], bodies: Mapping[tuple[ResourceKey, int], StoredVersion]) -> list[Indexed]:

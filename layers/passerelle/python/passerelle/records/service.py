@@ -24,7 +24,7 @@ from passerelle.journal import Announcement, Change, Journal
 from passerelle.patients.model import Person, PersonChange
 from passerelle.records.concealment import PRODUCED, PRODUCER
 from passerelle.records.effects import Effects, with_policies
-from passerelle.records.gate import Gate
+from passerelle.records.gate import Gate, Sight
 from passerelle.records.model import (
     Condition,
     Draft,
@@ -107,12 +107,30 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Looked:
-    """What a condition found."""
+class Asked:
+    """A condition in the record of `person`; None: on what is shared, or on nobody who is known."""
 
-    target: Target | None
+    condition: Condition
     person: Person | None
-    guards: tuple[Guard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What a condition found: `hits` as the search did, `found` the version of the only one, as the caller sees it."""
+
+    person: Person | None
+    guards: tuple[Guard, ...] = ()
+    hits: tuple[ResourceKey, ...] = ()
+    found: Target | None = None
+
+    @property
+    def target(self) -> Target | None:
+        """The one resource, if there is one; raises Stale for several, Overtaken for one that went meanwhile."""
+        if len(self.hits) > 1:
+            raise Stale("several resources match", code="multiple-matches")
+        if self.hits and self.found is None:
+            raise Overtaken()
+        return self.found
 
 
 class RecordService:
@@ -368,6 +386,10 @@ class RecordService:
             subject = Subject(key=key.patient if key else None)
         return self._gate.owner_for(request, subject, expression=expression)
 
+    def check_owner(self, request: Request, person: Person, *, expression: str) -> None:
+        """`Gate.check_owner`."""
+        self._gate.check_owner(request, person, expression=expression)
+
     def new(
         self,
         request: Request,
@@ -375,23 +397,21 @@ class RecordService:
         condition: Condition | None = None,
         *,
         owner: tuple[str, Person] | None = None,
-        deleted: Collection[ResourceKey] = (),
+        looked: Looked | None = None,
     ) -> Target:
-        """Where a new resource goes, or the one that the condition finds instead; `owner` if it is known already.
+        """Where a new resource goes, or the one that the condition finds instead.
 
-        `deleted` are those that the same commit deletes: as good as gone.
+        `owner` and what the condition `looked` up may be known already.
         """
         if owner is None and not draft.is_shared:
             owner = self.owner_for(request, draft.subject, expression=draft.subject_path)
         patient, person = owner or (None, None)
-        guards: tuple[Guard, ...] = ()
         if condition is not None:
-            looked = self._look(request, draft.type, condition, person, deleted)
-            if looked.target is not None:
-                return looked.target
-            guards = looked.guards
+            (looked,) = self.look(request, [self.ask(request, condition, person)])
+        if looked is not None and (target := looked.target) is not None:
+            return target
         key = ResourceKey(type=draft.type, id=new_resource_id(patient, request.at), patient=patient)
-        return Target(key=key, current=None, person=person, guards=guards)
+        return Target(key=key, current=None, person=person, guards=looked.guards if looked else ())
 
     def named(self, request: Request, draft: Draft, id: str, *, owner: tuple[str, Person] | None = None) -> Target:
         """What a PUT on an id is about; a client may choose one that does not look like the exchange's own."""
@@ -416,10 +436,10 @@ class RecordService:
 
     def matching(self, request: Request, type: str, condition: Condition) -> Target:
         """The one resource that a condition finds; raises NotFound for none, Stale for several."""
-        looked = self._look(request, type, condition, None)
-        if looked.target is None:
+        (looked,) = self.look(request, [self.ask(request, condition, None)])
+        if (target := looked.target) is None:
             raise NotFound()
-        return looked.target
+        return target
 
     # --- plans: what a command would change -----------------------------------------------------------------------
 
@@ -514,16 +534,16 @@ class RecordService:
         if any(each.since != request.at for each in person.records):  # of somebody who is new, there is nothing to see
             self._gate.may_see(request, person)  # raises: to whom the record is not open, nothing is told of it
         name = self._blinder.blind("guard", f"only {rivals.type} {person.key}")
-        count, *pages = self._in_parallel(
-            lambda: self._store.guard_count(name),
-            *(lambda member=member: self._store.entries(member, rivals.type, Scan()) for member in person.members),
+        counts = self._store.guard_counts([name])  # before the search: who commits one after it overtakes this
+        pages = self._in_parallel(
+            *(lambda member=member: self._store.entries(member, rivals.type, Scan()) for member in person.members)
         )
         found = {each.key for page in pages for each in page.entries if matches(each.entry, rivals)}
         if target.key in found:
             return ()
         if found:
             raise Conflict("there is one already", code="duplicate", expression=draft.subject_path)
-        return (Guard(name=name, count=count),)
+        return (Guard(name=name, count=counts[name]),)
 
     def _mentioned(self, before: bytes | None, after: bytes, person: Person | None) -> tuple[ResourceKey, ...]:
         known = self._gate.mentioned(before) if before else ()
@@ -551,42 +571,69 @@ class RecordService:
 
     # --- conditions -----------------------------------------------------------------------------------------------
 
-    def _look(
-        self,
-        request: Request,
-        type: str,
-        condition: Condition,
-        person: Person | None,
-        deleted: Collection[ResourceKey] = (),
-    ) -> _Looked:
-        """What a condition finds: in the record it names, else in that of `person`; raises Stale for several.
-
-        Guards are read before the search: whoever commits under one of them in between makes this one be overtaken.
-        """
+    def ask(self, request: Request, condition: Condition, person: Person | None) -> Asked:
+        """A condition in the record it names, else in that of `person`; raises Unprocessable where these are two."""
         if not condition.is_shared:
             person = self._asked(request, condition, person)
-            if person is None:
-                return _Looked(target=None, person=None, guards=())
-        of = self._guards(condition, person)
-        names = list(of)
-        sight, *counts = self._in_parallel(
+        return Asked(condition=condition, person=person)
+
+    def look(
+        self,
+        request: Request,
+        asked: Sequence[Asked],
+        *,
+        deleted: Collection[ResourceKey] = (),
+        begun: Collection[str] = (),
+    ) -> list[Looked]:
+        """What conditions find, all of them looked up at once; `deleted` is as good as gone.
+
+        Guards are read before the search: whoever commits under one of them in between makes this one be overtaken. A
+        version that is found is the newest as of the search; who writes the next one learns whether it still is. In
+        the record of somebody whose source records (`begun`) all begin with the same commit, there is nothing.
+        """
+        found: dict[int, Looked] = {}
+        people = {each.person.key if each.person else None: each.person for each in asked}
+        for key, person in people.items():
+            of = [place for place, each in enumerate(asked) if (each.person.key if each.person else None) == key]
+            conditions = [asked[place].condition for place in of]
+            is_new = person is not None and set(person.members) <= set(begun)
+            found |= zip(of, self._looked(request, person, conditions, deleted, is_new=is_new), strict=True)
+        return [found[place] for place in range(len(asked))]
+
+    def _looked(
+        self,
+        request: Request,
+        person: Person | None,
+        conditions: Sequence[Condition],
+        deleted: Collection[ResourceKey],
+        *,
+        is_new: bool,
+    ) -> list[Looked]:
+        if person is None and not all(each.is_shared for each in conditions):
+            return [Looked(person=None)] * len(conditions)
+        of = [self._guards(each, person) for each in conditions]
+        names = list(dict.fromkeys(name for each in of for name in each))
+        if is_new and person is not None:
+            self._gate.may_see(request, person)  # raises
+            return [Looked(person=person, guards=_guards(each, {})) for each in of]
+        counts, sight = self._in_parallel(
+            lambda: self._store.guard_counts(names),
             lambda: self._gate.over(request, person) if person else None,
-            *(lambda name=name: self._store.guard_count(name) for name in names),
         )
-        guards = tuple(
-            Guard(name=name, count=count, of=tuple(of[name])) for name, count in zip(names, counts, strict=True)
-        )
-        hits = [hit for hit in self._search.hits(condition.query, sight) if hit.key not in deleted]
-        if len(hits) > 1:
-            raise Stale("several resources match", code="multiple-matches")
-        found = self._store.find_latest(hits[0].key) if hits else None
-        if hits and (found is None or found.version != hits[0].version):
-            raise Overtaken()  # what the search found is not what is there: it may not match any more
-        shown = sight.hidden.version(found) if sight and found else found
-        if hits and shown is None:
-            raise Overtaken()  # it has become hidden meanwhile
-        target = Target(key=shown.key, current=shown, person=person, whole=_whole(found, shown)) if shown else None
-        return _Looked(target=target, person=person, guards=guards)
+        hits = [
+            [hit for hit in found if hit.key not in deleted]
+            for found in self._search.hits_of_each([each.query for each in conditions], sight)
+        ]
+        stored = self._store.versions([(found[0].key, found[0].version) for found in hits if len(found) == 1])
+        return [
+            Looked(
+                person=person,
+                guards=_guards(guards, counts),
+                hits=tuple(hit.key for hit in found),
+                found=_seen(stored.get((found[0].key, found[0].version)), sight, person) if found else None,
+            )
+            for guards, found in zip(of, hits, strict=True)
+        ]
 
     def found(self, request: Request, condition: Condition, person: Person | None) -> list[ResourceKey]:
         """What a conditional reference in the record of `person` finds: there, or among what is shared."""
@@ -631,6 +678,16 @@ class RecordService:
             named = (self._blinder.blind("guard", f"{about} {text}") for text in (shared, each))
             of.setdefault(next(named), []).append(next(named))
         return of
+
+
+def _guards(of: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> tuple[Guard, ...]:
+    return tuple(Guard(name=name, count=counts.get(name, 0), of=tuple(each)) for name, each in of.items())
+
+
+def _seen(found: StoredVersion | None, sight: Sight | None, person: Person | None) -> Target | None:
+    """A version as the caller sees it, if there is anything of it."""
+    shown = sight.hidden.version(found) if sight and found else found
+    return Target(key=shown.key, current=shown, person=person, whole=_whole(found, shown)) if shown else None
 
 
 def _has_policy(changes: Sequence[Change]) -> bool:

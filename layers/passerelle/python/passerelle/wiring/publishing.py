@@ -93,6 +93,7 @@ def transaction_service() -> TransactionService:
         recipients=Recipients(record.record_service(), stores.subscriptions_store),
         uploads=upload_service(),
         effects=record.policy_effects,
+        statements=statements,
     )
 
 

@@ -30,6 +30,7 @@ def converters() -> Mapping[SourceFormat, Converter]:
 @cache
 def ingestion_service() -> IngestionService:
     from passerelle.api.ingestion import report_defect
+    from passerelle.aws.dynamodb import in_parallel
     from passerelle.aws.ingestion import DynamoInbox, DynamoPositions
     from passerelle.fhir.ingested import FhirExchange
     from passerelle.ingestion.service import IngestionService
@@ -47,6 +48,7 @@ def ingestion_service() -> IngestionService:
         converters=converters,
         blinder=process.blinder(),
         report=report_defect,
+        in_parallel=in_parallel,
     )
 
 

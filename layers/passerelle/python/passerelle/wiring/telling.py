@@ -177,6 +177,7 @@ def relay() -> RelayWiring:
     )
 
 
+@cache
 def dispatcher() -> Dispatcher:
     from passerelle.aws.dynamodb import in_parallel
     from passerelle.notifications.dispatch import Dispatcher
@@ -193,8 +194,8 @@ class DispatchWiring:
     now: Callable[[], datetime] = process.now
 
 
+@cache
 def dispatch() -> DispatchWiring:
-    """A new Dispatcher each time: what it reads holds for one batch."""
     from passerelle.aws.notifications import envelope_event
 
     return DispatchWiring(dispatcher=dispatcher(), event_of=envelope_event)
@@ -215,7 +216,7 @@ def reconcile() -> ReconcileWiring:
     reconciler = Reconciler(
         outbox=DynamoOutbox(process.dynamodb(), process.table_names()),
         silences=DynamoSilences(process.dynamodb(), process.table_names()),
-        audience=dispatcher,
+        audience=dispatcher(),
         subscriptions=ports.subscriptions,
         log=ports.log,
         deliveries=ports.deliveries,

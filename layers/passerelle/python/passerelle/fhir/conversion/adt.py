@@ -63,7 +63,8 @@ def patient(draft: Draft) -> None:
     complete = {**resource, "extension": extensions, "identifier": identifiers, "active": True}
     first = {name: complete[name] for name in ("resourceType", "extension", *ordered) if complete.get(name)}
     draft.register((own["system"], own["value"]), present({**first, **complete}))
-    if not pid.raw(32) or (reliability and reliability[0]["extension"][0]["valueCoding"]["code"] == "VALI"):
+    is_validated = not pid.raw(32) or (reliability and reliability[0]["extension"][0]["valueCoding"]["code"] == "VALI")
+    if is_validated and (_has_coded_birth_place(resource) or not _speaks_of_birth_place(pid)):
         draft.validated[str(draft.subject["reference"])] = national
 
 
@@ -145,17 +146,25 @@ def _reliability(pid: Segment) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _tells_strict_traits(patient: Mapping[str, Any]) -> bool:
-    scheme = load_scheme("fr", "dev")
     births = [each for each in patient.get("name", ()) if each.get("use") == "official"]
-    places = [each for each in patient.get("extension", ()) if each["url"] == scheme.birth_place["extension"]]
     return (
         len(births) == 1
         and len(births[0].get("given", ())) == 1
         and "family" in births[0]
         and len(patient.get("birthDate", "")) == 10
         and patient.get("gender") in ("male", "female", "unknown")
-        and any("extension" in each["valueAddress"] for each in places)
+        and _has_coded_birth_place(patient)
     )
+
+
+def _has_coded_birth_place(patient: Mapping[str, Any]) -> bool:
+    url = load_scheme("fr", "dev").birth_place["extension"]
+    return any(each["url"] == url and "extension" in each["valueAddress"] for each in patient.get("extension", ()))
+
+
+def _speaks_of_birth_place(pid: Segment) -> bool:
+    """Whether a birth place is told, be it without its code, or taken back (`""`)."""
+    return bool(pid.raw(23)) or '""' in pid.raw(11) or any(map(_is_birth_place, pid.all(11)))
 
 
 # --- demographics -----------------------------------------------------------------------------------------------------

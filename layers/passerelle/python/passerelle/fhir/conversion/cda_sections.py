@@ -1,5 +1,6 @@
 """What stands in the sections of a CDA document of level 3, as resources: problems, allergies, medications, results,
-vital signs, immunisations (C-CDA R2.1, IHE PCC, IHE XD-LAB and their French versions, the CI-SIS).
+isolates with their antibiograms, vital signs, immunisations (C-CDA R2.1, IHE PCC, IHE XD-LAB and their French versions,
+the CI-SIS).
 
 Which template means what is data (`data/cda_templates.json`, `data/cda_codes.json`). What is not known is not guessed:
 an entry of an unknown template, a section without entries, a statement without a code are in `lost`, by their place and
@@ -167,6 +168,7 @@ class _Place:
     path: str
     concern: Element | None = None
     time: Element | None = None  # of the organizer around it
+    isolate: tuple[str, ...] = ()  # what tells it from others: two germs may have one result, word for word
     results: list[str] = field(default_factory=list)  # full URLs, collected for the report or battery around it
 
 
@@ -213,6 +215,8 @@ class _Reading:
             self._descend(statement, place, concern=statement)
         elif kind in ("report", "battery", "vital-signs"):
             self._group(kind, statement, place)
+        elif kind == "isolate":
+            self._isolate(statement, place)
         else:
             if kind == "problem":
                 resource = self._condition(statement, place)
@@ -236,6 +240,7 @@ class _Reading:
                 path=f"{place.path}/{number}",
                 concern=said.get("concern", place.concern),
                 time=said.get("time", place.time),
+                isolate=said.get("isolate", place.isolate),
                 results=said.get("results", place.results),
             )
             if not self._is_part(inner):
@@ -271,6 +276,47 @@ class _Reading:
             return
         resource |= {"code": code, "subject": self._subject, **effective(time)}
         self._made(organizer, place, resource, within=results)
+
+    def _isolate(self, organizer: Element, place: _Place) -> None:
+        """A germ, and what was found of it: each tells the germ, because a susceptibility is nothing without.
+
+        IHE XD-LAB, Laboratory Isolate Organizer: the isolate is a specimen, whose playing entity says which germ it is.
+        """
+        role = first_of(organizer, "specimen/specimenRole")
+        germ = concept(first_of(role, "specimenPlayingEntity/code"), self._narrative)
+        if germ is None:
+            self._lose_statement(place, organizer)
+            return
+        before, results = len(self.entries), list[str]()
+        time = first_of(organizer, "effectiveTime")
+        time = time if time is not None else place.time
+        self._descend(organizer, place, time=time, isolate=(_digest(organizer),), results=results)
+        number = next(identifiers(role), None) if role is not None else None
+        specimen = present(
+            {
+                "type": "Specimen",
+                "identifier": None if number is None else identifier_element(number),
+                "display": germ.get("text") or next((each.get("display") for each in germ.get("coding", ())), None),
+            }
+        )
+        resource = {
+            "resourceType": "Observation",
+            "status": mapped(first_of(organizer, "statusCode"), _codes()["observation_status"]) or "unknown",
+            "category": [_concept(f"{_HL7}/observation-category", "laboratory")],
+            "code": {"coding": [_codes()["isolate"]]},
+            "subject": self._subject,
+            **effective(time),
+            "valueCodeableConcept": germ,
+            "note": self._notes(organizer),
+            "specimen": specimen,
+            "hasMember": _references(results),
+        }
+        found = self.entries[before:]
+        isolate = self._made(organizer, place, present(resource))
+        if isolate is None:
+            del self.entries[before:]
+        for entry in found:
+            entry["resource"] |= {"derivedFrom": [{"reference": isolate}], "specimen": specimen}
 
     # --- what is made of each -----------------------------------------------------------------------------------------
 
@@ -562,15 +608,16 @@ class _Reading:
 
     def _made(
         self, statement: Element, place: _Place, resource: dict[str, Any] | None, *, within: Sequence[str] = ()
-    ) -> None:
+    ) -> str | None:
+        """Its full URL; None where it is lost, or was made before."""
         if resource is None or len(self.entries) >= MAX_RESOURCES:
             self._lose_statement(place, statement)
             place.results.extend(within)
-            return
+            return None
         kind = str(resource["resourceType"])
         own = next(identifiers(statement), None)
         names: list[tuple[str, ...]] = [("id", *own)] if own else []
-        names.append(("digest", *self._document, hashlib.sha256(tostring(statement)).hexdigest()))
+        names.append(("digest", *self._document, *place.isolate, _digest(statement)))
         for name in names:  # some senders give several statements one id
             identifier = made_identifier(self._source, kind, *name)
             if identifier[1] not in self._names:
@@ -578,7 +625,8 @@ class _Reading:
                 given = {} if own is None else {"identifier": [identifier_element(own)]}
                 self.entries.append(put(identifier, {**resource, **given}))
                 place.results.append(identifier[1])
-                return
+                return identifier[1]
+        return None
 
     # --- what is lost -------------------------------------------------------------------------------------------------
 
@@ -600,6 +648,10 @@ class _Reading:
 
     def _lose(self, what: str) -> None:
         self.lost.append(what)
+
+
+def _digest(element: Element) -> str:
+    return hashlib.sha256(tostring(element)).hexdigest()
 
 
 def _statements(element: Element) -> list[Element]:

@@ -79,7 +79,7 @@ class _Conversion:
         header = message.first("H")
         self._draft.sender, self._draft.control_id = message.sender, message.control_id
         self._draft.at = read_time(header[13][1])
-        header.keep(1, 2, 4, 6, 11, 12, 13)
+        header.keep(1, 2, 4, 6, 9, 11, 12, 13)  # from whom and to whom it was sent: it came here
 
     def whole(self, person: Segment) -> Conversion:
         self._register(person)
@@ -169,6 +169,7 @@ class _Conversion:
         taken = [written_time(each.part(1, 1)) for each in order.all(7)]
         start = next((each for each in taken if each), None)
         asker = _person(order[16])
+        interpreter = _person(order[32])
         results: list[Reference] = []
         notes: list[str] = []
         last: Reference | None = None
@@ -186,6 +187,7 @@ class _Conversion:
             "status": _status(order, 25, "report_status"),
             "category": [_LABORATORY],
             "code": _united(panels) or {"text": "Examens de laboratoire"},
+            "resultsInterpreter": [interpreter] if interpreter is not None else None,
             "result": results,
             "conclusion": "\n".join(notes),
             **_effective(start),

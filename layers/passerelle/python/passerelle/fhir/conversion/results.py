@@ -319,15 +319,32 @@ def _former_specimen(draft: Draft, obr: Segment, names: tuple[str, ...]) -> Refe
 
 
 def _child(draft: Draft, group: Group, results: list[Reference], made: Mapping[tuple[str, ...], Reference]) -> None:
-    """Results that follow from another one (OBR-26: sensitivities of a culture) are members of it."""
+    """Results that follow from another one (OBR-26, of the order in OBR-29: sensitivities of a germ) are members of it.
+
+    Where it is not sure which one is meant, they are nobody's; what the message calls it (OBR-26.3) is told of each.
+    """
     if not group.obr[26]:
         return
     value = group.obr[26]
-    code, sub = value.part(1, 1), value[2]
-    parent = next((each for key, each in made.items() if key[-3:-1] == (code, sub) and each not in results), None)
-    if parent is None or not results:
+    parents = [
+        each
+        for key, each in made.items()
+        if key[-3:-1] == (value.part(1, 1), value[2]) and each not in results and _is_of(key, group.obr[29])
+    ]
+    if len(parents) != 1 or not results:
         group.obr.lose(26)
+        for each in results if value[3] else ():
+            draft.revise(each, note=[*draft.made(each).get("note", ()), {"text": value[3]}])
         return
+    (parent,) = parents
     group.obr.keep(29)
     members = [*draft.made(parent).get("hasMember", ()), *results]
     draft.revise(parent, hasMember=list({each["reference"]: each for each in members}.values()))
+    for each in results:
+        draft.revise(each, derivedFrom=[parent])
+
+
+def _is_of(key: tuple[str, ...], order: Value) -> bool:
+    """Whether a result is of an order (EIP: the placer's number, the filler's), as far as that is said."""
+    number = {"2": order.part(1, 1), "3": order.part(2, 1)}.get(key[1], "")
+    return not number or key[2] == number
