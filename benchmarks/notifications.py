@@ -1,8 +1,10 @@
-"""From the answer to a write to the arrival at a webhook, on the local stack; beside it a subscriber that is dead.
+"""From the answer to a write to the arrival at a webhook, on the local stack; beside it subscribers that are dead.
 
-The load is open: writes begin at their times whether or not those before were answered, and each has its own wait. The
+The load is open: writes begin at their times whether or not those before were answered, and each has its own wait. It
+is that of a laboratory, results of one person together, and that of many systems, each result a commit of its own. The
 stack, its emulator and the load share this machine, so that the times are those of all of it; ratios between rows are
-what tells. Emitted: waits of a subscriber alone, and of the same one beside a dead one of whom every event is queued.
+what tells. The subscriber is told of each event by itself, or of up to twenty; alone, and beside dead ones, of whom
+every event is queued, after ten thousand others.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -25,8 +28,10 @@ from local.region import PARTICIPANTS, people
 from local.stack import LocalStack
 
 RATE: Final = 20  # events a second
-SECONDS: Final = 30
-TOGETHER: Final = 5  # results of one transaction
+SECONDS: Final = 20
+LOADS: Final = {"4 x 5": 5, "20 x 1": 1}  # commits a second, and results of each
+MOST: Final = (1, 20)  # events of a notification
+QUEUED: Final = 10_000  # events that a dead subscriber has missed
 _SETTLE_SECONDS: Final = 60.0
 _BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 _TOPIC: Final = "https://passerelle.example/SubscriptionTopic/record-changed"
@@ -72,26 +77,25 @@ class Clock:
 
 
 def run(local: LocalStack, keys: Keys, console: Console) -> None:
-    rows: dict[str, list[float]] = {}
-    for most in (1, 20):
-        with _subscribed(local, keys, most) as (clock, writer, patients):
-            _writes(writer, patients, 2)  # what is made once is made
-            rows[f"alone, {most} at a time"] = _waits(clock, writer, patients, console)
-            with _dead(local, keys):
-                rows[f"beside a dead one, {most} at a time"] = _waits(clock, writer, patients, console)
+    rows: dict[tuple[str, int, str], list[float]] = {}
+    for load, together in LOADS.items():
+        for most in MOST:
+            with _subscribed(local, keys, most) as (clock, writer, patients):
+                _writes(writer, patients, together, 2)  # what is made once is made
+                rows[load, most, "alone"] = _waits(clock, writer, patients, together, console)
+                with _dead(local, keys):
+                    rows[load, most, "beside dead ones"] = _waits(clock, writer, patients, together, console)
     console.print(table(rows))
 
 
-def table(rows: Mapping[str, list[float]]) -> Table:
-    made = Table(
-        title=f"from commit to webhook, {RATE} events a second ({TOGETHER} a transaction) for {SECONDS} s, in seconds"
-    )
-    for name in ("subscriber", "events", "median", "p95", "p99", "most"):
-        made.add_column(name, justify="left" if name == "subscriber" else "right")
-    for name, waits in rows.items():
+def table(rows: Mapping[tuple[str, int, str], list[float]]) -> Table:
+    made = Table(title=f"from commit to webhook, {RATE} events a second for {SECONDS} s, in seconds")
+    for name in ("commits", "at a time", "subscriber", "events", "median", "p95", "p99", "most"):
+        made.add_column(name, justify="left" if name in ("commits", "subscriber") else "right")
+    for (load, most, beside), waits in rows.items():
         cuts = statistics.quantiles(waits, n=100, method="inclusive")
         times = [f"{each:.2f}" for each in (statistics.median(waits), cuts[94], cuts[98], max(waits))]
-        made.add_row(name, str(len(waits)), *times)
+        made.add_row(load, str(most), beside, str(len(waits)), *times)
     return made
 
 
@@ -111,15 +115,31 @@ def _subscribed(local: LocalStack, keys: Keys, most: int) -> Iterator[tuple[Cloc
 
 @contextmanager
 def _dead(local: LocalStack, keys: Keys) -> Iterator[None]:
-    """Subscriptions whose endpoint answered the handshake and nothing since."""
+    """Subscriptions whose endpoint answered the handshake and nothing since; one has missed thousands of events."""
     owner, clock = _client(local, keys, "practice"), Clock()
     ids = [_subscribe(owner, clock.url, 1) for _ in range(3)]
     while any(owner.request("GET", f"Subscription/{id}").json()["status"] != "active" for id in ids):
         time.sleep(0.1)
     clock.close()
+    _miss(ids[0])
     yield
     for id in ids:
         owner.request("DELETE", f"Subscription/{id}")
+
+
+def _miss(subscription: str) -> None:
+    """Put events in the log of a subscription, as dispatch does, and order their delivery."""
+    from passerelle import wiring
+    from passerelle.events import Event, EventName
+
+    ports, now = wiring.notification_ports(), datetime.now(UTC)
+    for start in range(0, QUEUED, 40):
+        events = [
+            Event(name=EventName.RECORD_CHANGED, reference="Organization/missed", version=version, at=now, author="-")
+            for version in range(start + 1, min(start + 40, QUEUED) + 1)
+        ]
+        ports.log.append(subscription, events)
+    ports.deliveries.order(subscription, 0)
 
 
 def _subscribe(client: ExchangeClient, endpoint: str, most: int) -> str:
@@ -159,9 +179,9 @@ def _patients(feeder: ExchangeClient) -> list[str]:
     return [answer.json()["id"] for answer in answers]
 
 
-def _waits(clock: Clock, writer: ExchangeClient, patients: list[str], console: Console) -> list[float]:
+def _waits(clock: Clock, writer: ExchangeClient, patients: list[str], together: int, console: Console) -> list[float]:
     with console.status("writing"):
-        written = _writes(writer, patients, SECONDS)
+        written = _writes(writer, patients, together, SECONDS)
     until = time.monotonic() + _SETTLE_SECONDS
     while not written.keys() <= clock.heard.keys() and time.monotonic() < until:
         time.sleep(0.1)
@@ -171,30 +191,30 @@ def _waits(clock: Clock, writer: ExchangeClient, patients: list[str], console: C
     return [clock.heard[reference] - at for reference, at in written.items()]
 
 
-def _writes(writer: ExchangeClient, patients: list[str], seconds: int) -> dict[str, float]:
+def _writes(writer: ExchangeClient, patients: list[str], together: int, seconds: int) -> dict[str, float]:
     """When each write was answered, by reference."""
     written: dict[str, float] = {}
     began = time.monotonic()
 
     def write(number: int) -> None:
-        time.sleep(max(0.0, began + number * TOGETHER / RATE - time.monotonic()))
-        answer = writer.request("POST", "", json=_results(patients[number % len(patients)], number))
+        time.sleep(max(0.0, began + number * together / RATE - time.monotonic()))
+        answer = writer.request("POST", "", json=_results(patients[number % len(patients)], number, together))
         answer.raise_for_status()
         at = time.monotonic()
         for entry in answer.json()["entry"]:
             written[entry["response"]["location"].partition("/_history")[0]] = at
 
     with ThreadPoolExecutor(max_workers=2 * RATE) as pool:
-        for done in [pool.submit(write, number) for number in range(RATE * seconds // TOGETHER)]:
+        for done in [pool.submit(write, number) for number in range(RATE * seconds // together)]:
             done.result()
     return written
 
 
-def _results(patient: str, number: int) -> dict[str, Any]:
+def _results(patient: str, number: int, together: int) -> dict[str, Any]:
     """A transaction of a laboratory: several results of one person."""
     entries = [
         {"resource": _observation(patient, number + place), "request": {"method": "POST", "url": "Observation"}}
-        for place in range(TOGETHER)
+        for place in range(together)
     ]
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 

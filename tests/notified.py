@@ -39,7 +39,7 @@ from passerelle.notifications.model import (
     Turn,
     UndeliveredError,
 )
-from passerelle.notifications.ports import NotificationPorts
+from passerelle.notifications.ports import InParallel, NotificationPorts, one_by_one
 from passerelle.notifications.topics import FEED
 from passerelle.patients.model import Person, PersonChange
 from passerelle.prescriptions.workdays import PARIS
@@ -229,7 +229,7 @@ class Exchange:
         self.at += self.tick
         return self.at
 
-    def deliverer(self) -> Deliverer:
+    def deliverer(self, in_parallel: InParallel = one_by_one) -> Deliverer:
         """Random pauses are as long as they may be."""
         return Deliverer(
             self.ports,
@@ -245,6 +245,7 @@ class Exchange:
             now=self.now,
             zone=PARIS,
             spread=lambda low, high: high,
+            in_parallel=in_parallel,
         )
 
     @property

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from passerelle import wiring
-from passerelle.api.batches import BatchApp
+from passerelle.api.batches import BatchApp, read_each
 
 handler = BatchApp("relay", source="stream", provide=wiring.relay)
 
 
-@handler.record
-def relay(record: Mapping[str, Any], wired: wiring.RelayWiring) -> None:
-    wired.bus.publish(wired.events_of(record))
+@handler.batch
+def relay(records: Sequence[Mapping[str, Any]], wired: wiring.RelayWiring) -> list[tuple[Sequence[str], Exception]]:
+    announced, unread = read_each(records, wired.events_of)
+    return [*unread, *wired.relay.publish(announced)]

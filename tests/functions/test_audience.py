@@ -2,123 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from local.region import IDNST, PARTICIPANTS
 from passerelle import wiring
 from passerelle.access import Caller, Scopes
 from passerelle.directory.model import Role
 from tests import examples
 from tests.documents import changed, published, relabel
 from tests.exchange import Client, Exchange, PumpedWebhook
+from tests.functions.listening import (
+    OF,
+    Ear,
+    blocked,
+    condition,
+    held_back,
+    hospital,
+    into_the_circle,
+    key,
+    number,
+    numbers,
+    nurse,
+    out_of_the_circle,
+    revised,
+    stored,
+    webhook,
+)
 from tests.functions.test_care_relations import admission, appointment, house
-from tests.functions.test_control import done, patient_of, refusal, subscription
+from tests.functions.test_control import refusal, subscription
 from tests.functions.test_patients import register
 
-_NUMBERS = itertools.count(2)  # of the synthetic region; person 1 has an application of its own
-OF = {each.id: each for each in PARTICIPANTS}
-
-
-@pytest.fixture(scope="module")
-def hospital(exchange: Exchange) -> Client:
-    return exchange.client("hospital-a")
-
-
-@pytest.fixture(scope="module")
-def nurse(exchange: Exchange) -> Client:
-    return exchange.client("nurse")
+__all__ = ["hospital", "key", "number", "numbers", "nurse", "webhook"]
 
 
 @pytest.fixture(scope="module")
 def laboratory(exchange: Exchange) -> Client:
     """Nobody's care relation in these tests; what holds for all lets it into each record."""
     return exchange.client("laboratory")
-
-
-@pytest.fixture
-def number() -> int:
-    return next(_NUMBERS)
-
-
-@pytest.fixture
-def key(hospital: Client, number: int) -> str:
-    return str(register(hospital, number).json["id"])
-
-
-@pytest.fixture(scope="module")
-def webhook(exchange: Exchange) -> Iterator[PumpedWebhook]:
-    """Where all subscriptions of these tests are told."""
-    with PumpedWebhook(exchange.pump) as listening:
-        yield listening
-
-
-class Ear:
-    """A subscription, and what it was told."""
-
-    def __init__(self, client: Client, webhook: PumpedWebhook, topic: str, criteria: str = "") -> None:
-        answer = client.post("Subscription", subscription(webhook.url, topic, criteria))
-        assert answer.status == 201, answer.body
-        self.client, self.webhook, self.id = client, webhook, str(answer.json["id"])
-
-    def heard(self) -> list[str]:
-        """The focus of each event that arrived, in the order of their numbers; empty for one without."""
-        self.client.exchange.pump.run_until_idle()
-        told: dict[int, str] = {}
-        for bundle in self.webhook._bundles:
-            status = {each["name"]: each for each in bundle["entry"][0]["resource"]["parameter"]}
-            if not status["subscription"]["valueReference"]["reference"].endswith(self.id):
-                continue
-            for event in (each for each in bundle["entry"][0]["resource"]["parameter"] if "part" in each):
-                parts = {each["name"]: each for each in event["part"]}
-                focus = parts.get("focus", {}).get("valueReference", {}).get("reference", "")
-                told[int(parts["event-number"]["valueString"])] = "/".join(focus.split("/")[-2:])
-        assert sorted(told) == list(range(1, len(told) + 1)), "numbers have a gap"
-        return [told[each] for each in sorted(told)]
-
-    def caught_up(self) -> str:
-        """What the subscriber reads of the log now."""
-        answer = self.client.get(f"Subscription/{self.id}/$events?eventsSinceNumber=1&eventsUntilNumber=99")
-        assert answer.status == 200, answer.body
-        return answer.body.decode()
-
-
-@contextmanager
-def held_back(exchange: Exchange) -> Iterator[None]:
-    """Events are numbered, and nothing is sent, until this is left."""
-    queues = exchange.pump._queues
-    exchange.pump._queues = [each for each in queues if not (each.source.queue_url or "").endswith(".fifo")]
-    try:
-        yield
-    finally:
-        exchange.pump._queues = queues
-
-
-def condition(key: str, text: str = "x") -> dict[str, Any]:
-    return {"resourceType": "Condition", "subject": {"reference": f"Patient/{key}"}, "code": {"text": text}}
-
-
-def stored(client: Client, resource: dict[str, Any]) -> str:
-    answer = client.post(resource["resourceType"], resource)
-    assert answer.status == 201, answer.body
-    return f"{resource['resourceType']}/{answer.json['id']}"
-
-
-def revised(client: Client, place: str, resource: dict[str, Any]) -> None:
-    answer = client.put(place, {**resource, "id": place.partition("/")[2]})
-    assert answer.status == 200, answer.body
-
-
-def into_the_circle(exchange: Exchange, number: int, key: str, participant: str) -> None:
-    """The patient lets a structure in."""
-    party = {"system": IDNST, "value": OF[participant].organisation}
-    done(patient_of(exchange, number), key, "authorize-access", party=party)
 
 
 # --- the audience -----------------------------------------------------------------------------------------------------
@@ -148,7 +71,12 @@ def test_the_care_circle_is_told_by_default_and_others_where_they_name_the_patie
 
 
 def test_an_organisation_is_told_of_its_own_records(
-    exchange: Exchange, webhook: PumpedWebhook, hospital: Client, laboratory: Client, key: str
+    exchange: Exchange,
+    webhook: PumpedWebhook,
+    hospital: Client,
+    laboratory: Client,
+    numbers: Iterator[int],
+    key: str,
 ) -> None:
     """Whoever changes them; and of the Patients that it registered."""
     practice = exchange.client("practice")
@@ -156,7 +84,7 @@ def test_an_organisation_is_told_of_its_own_records(
     exchange.pump.run_until_idle()
     ears = [Ear(each, webhook, "anything-changed") for each in (hospital, laboratory)]
     revised(practice, place, condition(key, "y"))
-    local, patient = examples.patient(next(_NUMBERS))
+    local, patient = examples.patient(next(numbers))
     registered = hospital.put(f"Patient?identifier={examples.DOMAIN}|{local}", patient).json["id"]
     own, others = (each.heard() for each in ears)
     assert {place, f"Patient/{registered}"} <= set(own)
@@ -174,8 +102,7 @@ def test_sub_10_a_block_between_event_and_delivery(
         place = stored(hospital, condition(key))
         exchange.pump.run_until_idle()
         assert place in ear.caught_up()
-        party = {"system": IDNST, "value": OF["nurse"].organisation}
-        done(patient_of(exchange, number), key, "block", party=party)
+        blocked(exchange, number, key, "nurse")
     stored(hospital, condition(key))
     assert ear.heard() == [""]
     assert place not in ear.caught_up()
@@ -189,8 +116,7 @@ def test_sub_10_an_authorisation_that_is_taken_back(
     ear = Ear(nurse, webhook, "record-changed")
     first = stored(hospital, condition(key))
     assert ear.heard() == [first]
-    party = {"system": IDNST, "value": OF["nurse"].organisation}
-    done(patient_of(exchange, number), key, "end-access", party=party)
+    out_of_the_circle(exchange, number, key, "nurse")
     stored(hospital, condition(key))
     assert ear.heard() == [first]
 

@@ -41,8 +41,8 @@ BUDGETS: Mapping[str, Budget] = {
     "login": Budget(376, SIGNATURES),
     "patients": Budget(314),  # also the patient's control and emergencies
     "prescriptions": Budget(456, SIGNATURES),  # also the law, the clinical checks, requests and their answers
-    "records": Budget(342),  # also care circles and the effects of resources on a policy
-    "subscriptions": Budget(296),  # also topics, channels, declared events
+    "records": Budget(343),  # also care circles, effects of resources on a policy, what documents state
+    "subscriptions": Budget(297),  # also topics, channels, who may know, declared events
     "token": Budget(341, SIGNATURES),
 }
 

@@ -157,6 +157,14 @@ def test_a_defect_of_ours_keeps_back_no_other_message(exchange: Exchange, caplog
     assert "SECRETNAME" not in str(said)
 
 
+def test_a_defect_shows_once_the_message_is_stored(exchange: Exchange, converters: Converters) -> None:
+    """A conversion that orders what is not in it: sent again and again, it would keep back those behind it."""
+    read = ingesting.convert
+    converters[SourceFormat.HL7V2] = lambda data, source: replace(read(data, source), ordered={"urn:none": "none"})
+    answer = send(exchange, adt("1012"))
+    assert (code(answer), acked(answer)["ERR"][3].split("^")[0]) == ("AE", "207")
+
+
 def test_a_large_message_waits_whole(exchange: Exchange, converters: Converters) -> None:
     noise = random.Random(1).randbytes(700_000).hex()[:1_200_000]
     message = oru("1010", "?") + f"NTE|1||{noise}\r".encode()

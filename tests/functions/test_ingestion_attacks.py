@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -148,6 +149,16 @@ def test_who_was_erased_leaves_nothing_here_and_looks_like_who_shut_the_sender_o
     assert len({tuple(said) for _, said in told}) == 1, told
     for each in (merge("H1", local), merge(local, "H1"), message("ADT^A08", pid(local))):
         assert code(send(exchange, each)) == "AR"
+    assert inbox(exchange) == before
+
+
+def test_what_is_said_again_of_who_was_erased_is_not_kept(exchange: Exchange) -> None:
+    """The identity word for word as it is stored: there is nothing to revise, and nobody to add to."""
+    assert code(send(exchange, message("ADT^A28", pid("H2")))) == "AA"
+    (patient,) = held(exchange, "H2")
+    before = inbox(exchange)
+    assert erase(exchange, patient["id"]).status == 200
+    assert [code(send(exchange, each)) for each in (oru("H2", "10"), message("ADT^A31", pid("H2")))] == ["AR", "AR"]
     assert inbox(exchange) == before
 
 
@@ -349,6 +360,16 @@ def test_a_message_of_many_results_is_applied_whole(exchange: Exchange, count: i
     assert code(answer) == "AA", answer.body
     (report,) = held(exchange, local, "DiagnosticReport")
     assert len(report["result"]) == count
+
+
+def test_a_message_of_many_orders_is_applied_whole(exchange: Exchange) -> None:
+    """Where the commit has no room for it, the inbox learns of it afterwards."""
+    orders = [(f"OBR|{n}||D6F{n}|{HAEMOGLOBIN}", f"OBX|1|NM|L{n}^Dosage^L||{n}|g/dL|||||F") for n in range(1, 51)]
+    sent = message("ORU^R01", pid("D6"), *chain.from_iterable(orders))
+    answer = send(exchange, sent)
+    assert code(answer) == "AA", answer.body
+    assert code(send(exchange, sent)) == "AA"
+    assert {each["meta"]["versionId"] for each in held(exchange, "D6", "DiagnosticReport")} == {"1"}
 
 
 @pytest.mark.parametrize("sign", ["|", "^", "~", "&"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import uuid
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from local import samples
-from local.region import IDNST, PARTICIPANTS
 from passerelle import wiring
 from passerelle.access import Scopes
 from passerelle.authorization.model import Client as Registration
@@ -24,49 +22,31 @@ from tests import examples
 from tests.documents import changed, joined, published, relabel
 from tests.exchange import Client, Exchange, PumpedWebhook
 from tests.functions import test_event_notification as nde
-from tests.functions.test_audience import Ear, condition, held_back, into_the_circle, stored
-from tests.functions.test_control import done, ins, patient_of, proxy_of, refusal, subscription
+from tests.functions.listening import (
+    OF,
+    Ear,
+    condition,
+    held_back,
+    hospital,
+    into_the_circle,
+    key,
+    number,
+    numbers,
+    nurse,
+    out_of_the_circle,
+    stored,
+    webhook,
+)
+from tests.functions.test_control import done, ins, proxy_of, refusal, subscription
 from tests.functions.test_patients import register
 
-_NUMBERS = itertools.count(2)
-OF = {each.id: each for each in PARTICIPANTS}
+__all__ = ["hospital", "key", "number", "numbers", "nurse", "webhook"]
 JSON_PATCH = {"Content_Type": "application/json-patch+json"}
-
-
-@pytest.fixture(scope="module")
-def hospital(exchange: Exchange) -> Client:
-    return exchange.client("hospital-a")
-
-
-@pytest.fixture(scope="module")
-def nurse(exchange: Exchange) -> Client:
-    return exchange.client("nurse")
 
 
 @pytest.fixture(scope="module")
 def practice(exchange: Exchange) -> Client:
     return exchange.client("practice")
-
-
-@pytest.fixture
-def number() -> int:
-    return next(_NUMBERS)
-
-
-@pytest.fixture
-def key(hospital: Client, number: int) -> str:
-    return str(register(hospital, number).json["id"])
-
-
-@pytest.fixture(scope="module")
-def webhook(exchange: Exchange) -> Iterator[PumpedWebhook]:
-    with PumpedWebhook(exchange.pump) as listening:
-        yield listening
-
-
-def out_of_the_circle(exchange: Exchange, number: int, key: str, participant: str) -> None:
-    party = {"system": IDNST, "value": OF[participant].organisation}
-    done(patient_of(exchange, number), key, "end-access", party=party)
 
 
 # --- between event and delivery ---------------------------------------------------------------------------------------
@@ -172,12 +152,12 @@ def test_a_prescription_is_told_to_whom_it_concerns(
 
 
 def test_a_hidden_document_leaves_no_trace_in_what_a_subscriber_receives(
-    exchange: Exchange, webhook: PumpedWebhook, hospital: Client, nurse: Client
+    exchange: Exchange, webhook: PumpedWebhook, hospital: Client, nurse: Client, numbers: Iterator[int]
 ) -> None:
     """The same steps for two people, but for a document that is hidden from who is told: the same is received."""
     heard = []
     for hidden in (True, False):
-        number = next(_NUMBERS)
+        number = next(numbers)
         key = str(register(hospital, number).json["id"])
         into_the_circle(exchange, number, key, "nurse")
         ears = [

@@ -9,7 +9,7 @@ import pytest
 
 from functions.relay.handler import handler
 from passerelle import wiring
-from passerelle.aws.dynamodb import to_attributes
+from passerelle.aws.dynamodb import measure, to_attributes
 from passerelle.aws.journal import event_to_map
 from passerelle.events import Event, EventName
 from tests.notifications import client, notifications_on_moto
@@ -52,9 +52,32 @@ def test_every_event_of_every_item_is_put_on_the_bus() -> None:
         arn = bus.create_event_bus(Name="bus")["EventBusArn"]
         bus.create_archive(ArchiveName="all", EventSourceArn=arn, EventPattern='{"source":["passerelle"]}')
         many = [event(version) for version in range(1, 24)]
-        answer = handler({"Records": [record(1, *many), expired(2), record(3, event(24))]}, None)
+        with measure() as meter:
+            answer = handler({"Records": [record(1, *many), expired(2), record(3, event(24))]}, None)
         assert answer == {"batchItemFailures": []}
         assert archived("all") == 24
+        assert meter.calls == ["PutEvents"] * 4  # items share a call, if they fit
+
+
+def test_events_of_many_commands_go_together() -> None:
+    with notifications_on_moto():
+        client("events").create_event_bus(Name="bus")
+        handler({"Records": [record(1, event(1))]}, None)
+        with measure() as meter:
+            handler({"Records": [record(number, event(number)) for number in range(2, 52)]}, None)
+        assert (meter.calls, meter.round_trips) == (["PutEvents"] * 5, 1)
+
+
+def test_an_item_that_cannot_be_read_is_the_only_one_that_fails() -> None:
+    with notifications_on_moto():
+        bus = client("events")
+        arn = bus.create_event_bus(Name="bus")["EventBusArn"]
+        bus.create_archive(ArchiveName="all", EventSourceArn=arn, EventPattern='{"source":["passerelle"]}')
+        broken = record(2, event(2))
+        broken["dynamodb"]["NewImage"].pop("events")
+        answer = handler({"Records": [record(1, event(1)), broken, record(3, event(3))]}, None)
+        assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+        assert archived("all") == 2
 
 
 def test_an_item_that_the_bus_did_not_take_comes_again(

@@ -19,7 +19,6 @@ from aiosmtpd.smtp import Envelope
 from moto.ses.models import ses_backends
 from moto.sns.models import sns_backends
 
-from local.region import IDNST
 from passerelle import wiring
 from passerelle.events import Event, EventName
 from passerelle.fhir.subscription import BACKPORT
@@ -31,13 +30,13 @@ from tests import examples
 from tests.documents import changed, place, published, relabel
 from tests.exchange import Client, Exchange
 from tests.functions import test_event_notification as nde
-from tests.functions.test_audience import OF, held_back, into_the_circle
-from tests.functions.test_control import done, patient_of
+from tests.functions.listening import blocked, held_back, hospital, into_the_circle, out_of_the_circle
+from tests.functions.test_control import refusal
 from tests.functions.test_patient_feed import Consumer, consumer
 from tests.functions.test_patient_feed import asked as feed
 from tests.functions.test_patients import register
 
-__all__ = ["consumer"]
+__all__ = ["consumer", "hospital"]
 ACCOUNT, REGION = "123456789012", "eu-west-3"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:partner.fifo"
 SENDER = "passerelle@exchange.example"
@@ -86,11 +85,6 @@ def operator(exchange: Exchange) -> Iterator[Operator]:
         yield known
         controller.stop()
     wiring.reset()
-
-
-@pytest.fixture(scope="module")
-def hospital(exchange: Exchange) -> Client:
-    return exchange.client("hospital-a")
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +155,6 @@ def mails(address: str) -> list[Any]:
 
 def code_in(text: str) -> str:
     return str(re.findall(r"\b\d{8}\b", text)[0])
-
-
-def refusal(answer: Any) -> tuple[int, str]:
-    return answer.status, answer.json["issue"][0]["code"]
 
 
 def test_a_telephone_is_told_once_its_holder_gave_the_code_back(
@@ -253,8 +243,7 @@ def test_sub_10_no_letter_tells_of_what_may_not_be_known_any_more(
     assert len(mails("infirmiere@lilas.example")) == 2
     with held_back(exchange):
         happened(exchange, hospital, key)
-        party = {"system": IDNST, "value": "1990000078"}
-        done(patient_of(exchange, 5), key, "end-access", party=party)
+        out_of_the_circle(exchange, 5, key, "nurse")
     exchange.pump.run_until_idle()
     assert len(mails("infirmiere@lilas.example")) == 2
     assert status(nurse, told) == "active"
@@ -453,8 +442,7 @@ def test_sub_10_a_block_between_event_and_delivery_whatever_the_channel(
         assert register(hospital, 17, address=[{"city": "Ailleurs"}]).status == 200
         exchange.pump.run_until_idle()
         for each in ("nurse", "practice", "laboratory", "hospital-b"):
-            party = {"system": IDNST, "value": OF[each].organisation}
-            done(patient_of(exchange, 17), key, "block", party=party)
+            blocked(exchange, 17, key, each)
     exchange.pump.run_until_idle()
     assert len([said for number, said in texts() if number == "+33612345679"]) == 1, "the one with the code"
     assert [each for each in operator.taken if each["To"] == "bloque@cabinet.mssante.fr"] == []

@@ -235,6 +235,9 @@ def test_shared_resources_are_found_by_condition(hospital: Client) -> None:
     content = {"resourceType": "Practitioner", "identifier": [name], "name": [{"family": "Garance"}]}
     assert statuses(send(hospital, post(content, ifNoneExist=text_of(name)))) == ["201"]
     assert statuses(send(hospital, post(content, ifNoneExist=text_of(name)))) == ["200"]
+    elsewhere = post({"resourceType": "Device"}, ifNoneExist=f"patient=nobody&{text_of(token())}")
+    beside = send(hospital, post(content, ifNoneExist=text_of(name)), elsewhere)  # in the record of nobody who is known
+    assert statuses(beside) == ["200", "201"]
     assert total(hospital, f"Practitioner?{text_of(name)}") == 1
 
 

@@ -61,8 +61,7 @@ UNSEEN: Mapping[str, set[tuple[str, str]]] = {
     "deliver": _READS_LARGE | {("deliveries", "sqs:SendMessage")},
     "subscriptions": _READS_LARGE | _ACCESSES,
     # Merges, documents that are replaced, messages that wait (tests/ports/test_ingestion.py).
-    "ingest": _MEETS
-    | _UPDATES
+    "ingest": _UPDATES
     | _READS_LARGE
     | _LOCKS
     | {("clinical", "dynamodb:DeleteItem"), ("keys", "dynamodb:PutItem")}

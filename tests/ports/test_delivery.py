@@ -6,7 +6,7 @@ Contract rows SUB-3, SUB-4, SUB-5, SUB-6 and SUB-10, as far as the engine goes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
@@ -21,7 +21,7 @@ from passerelle.aws.dynamodb import measure
 from passerelle.errors import Unavailable
 from passerelle.events import EventName
 from passerelle.notifications.breaker import BREAKS_AFTER
-from passerelle.notifications.delivery import MAX_RESOURCE_BYTES
+from passerelle.notifications.delivery import MAX_RESOURCE_BYTES, Order
 from passerelle.notifications.model import (
     MAX_DELIVERY_ATTEMPTS,
     Channel,
@@ -35,7 +35,18 @@ from passerelle.notifications.model import (
 )
 from passerelle.notifications.signature import verify
 from tests.notifications import client
-from tests.notified import KEY, NAMES, NOON, Exchange, Network, close_record, event, exchange_on_moto, subscription
+from tests.notified import (
+    KEY,
+    NAMES,
+    NOON,
+    OTHER,
+    Exchange,
+    Network,
+    close_record,
+    event,
+    exchange_on_moto,
+    subscription,
+)
 
 HERE = "https://sub.example/"
 ALWAYS = 999
@@ -209,6 +220,28 @@ def test_what_is_told_one_by_one_is_read_and_acknowledged_together(exchange: Exc
     calls = Counter(meter.calls)
     assert calls["UpdateItem"] == 1
     assert (calls["PutItem"], calls["GetItem"], calls["Query"]) == (10, 3, 4)
+
+
+def test_what_is_asked_of_several_people_is_asked_at_once(exchange: Exchange) -> None:
+    """And what failed then, when its turn comes."""
+    exchange.store(SubscriptionCreation(subscription=subscription()))
+    people = [KEY, OTHER, "zzzzzzzzzzzzzzzz"]
+    exchange.log.append("sub", [event(version, patient=patient) for version, patient in enumerate(people, 1)])
+    exchange.deliveries.order("sub", 0)
+    asked: list[int] = []
+
+    def at_once(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+        asked.append(len(calls))
+        with measure() as meter:
+            answers = tuple(call() for call in calls)
+        assert Counter(meter.calls) == {"GetItem": 3, "Query": 4}
+        return answers
+
+    with measure() as meter:
+        exchange.deliverer(at_once).deliver(Order(subscription="sub", attempt=1, receipt="r"))
+    assert asked == [3]
+    assert Counter(meter.calls)["Query"] == 2 + 4
+    assert exchange.ids() == told(1, 2, 3)
 
 
 def test_a_feed_has_no_handshake_and_is_told_in_messages(exchange: Exchange) -> None:

@@ -21,7 +21,9 @@ from passerelle.notifications.model import (
     UndeliveredError,
 )
 from passerelle.notifications.reconciling import OUTBOX_KEPT, PARTS, SETTLED, TURN, Reconciler
-from tests.simulation import Breakers, Fifo, Orders, Shelf, World
+from tests.simulated.queues import Fifo, Orders
+from tests.simulated.storage import Breakers, Shelf
+from tests.simulated.world import World
 from tests.unit.test_notification_simulation import stormy
 
 WITHIN = 20
@@ -213,7 +215,7 @@ MUTANTS = {
 def test_the_simulation_finds(name: str) -> None:
     for seed in range(WITHIN):
         try:
-            stormy(seed, MUTANTS[name]).check()
+            stormy(seed, MUTANTS[name]).witness.check()
         except AssertionError:
             return
     raise AssertionError(f"nobody noticed in {WITHIN} seeds")

@@ -1,6 +1,6 @@
 """Whatever happens between a commit and a subscriber, the subscriber ends with exactly what it may know (goal I9).
 
-Hours of storm on the clock of `tests/simulation.py`, then calm. `SIMULATION_SEEDS=1000` tries more of them; a seed that
+Hours of storm on the clock of `tests/simulated`, then calm. `SIMULATION_SEEDS=1000` tries more of them; a seed that
 fails says so, and `SIMULATION_SEED=17` has this one again.
 """
 
@@ -14,7 +14,11 @@ from typing import ClassVar
 import pytest
 
 from passerelle.notifications.model import Content, Pace
-from tests.simulation import CALM, DAY, HOUR, MINUTE, PATIENTS, STORM, Ended, Subscriber, World
+from tests.simulated.neighbours import PATIENTS
+from tests.simulated.subscribers import Subscriber
+from tests.simulated.timeline import DAY, HOUR, MINUTE, Ended
+from tests.simulated.weather import CALM, STORM
+from tests.simulated.world import World
 
 SEEDS = (
     [int(os.environ["SIMULATION_SEED"])]
@@ -81,12 +85,12 @@ def stormy(seed: int, kind: type[World] = World) -> World:
     world.time.run(begin + STORMY)
     world.weather = CALM
     world.time.run(begin + CALM_AT)
-    world.check_settled()
+    world.witness.check_settled()
     for number in range(6):
         world.time.after(number * 30, partial(world.commit, references[number]))
     world.commit((f"Task/{1:026}", PATIENTS[0]))
     world.time.run(begin + DAY + 6 * HOUR + 2 * MINUTE)
-    world.check_prompt(begin + CALM_AT)
+    world.witness.check_prompt(begin + CALM_AT)
     world.time.close()
     return world
 
@@ -95,7 +99,7 @@ def stormy(seed: int, kind: type[World] = World) -> World:
 def test_every_subscriber_ends_with_exactly_what_it_may_know(seed: int) -> None:
     """Contract rows SUB-5, SUB-6 and SUB-10."""
     world = stormy(seed)
-    world.check()
+    world.witness.check()
 
 
 # --- one subscriber that is dead ------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def test_ten_thousand_events_for_a_dead_subscriber_delay_nobody() -> None:
     assert len(beside.shelf.logs["dead"]) == 10_000
     assert beside.deliveries.most <= 2 * len(beside.subscribers)
     for number in range(4):
-        before, after = sorted(alone.waits(f"other-{number}")), sorted(beside.waits(f"other-{number}"))
+        before, after = sorted(alone.witness.waits(f"other-{number}")), sorted(beside.witness.waits(f"other-{number}"))
         assert len(before) == len(after) == 100
         assert after[95] <= before[95] + 0.1
         assert after[-1] < 1
@@ -169,8 +173,8 @@ def stopped(function: str, point: int) -> bool:
         world.time.after(at, lambda: world.commit((f"Observation/{1:026}", PATIENTS[0])))
     world.time.run(42 * MINUTE)
     world.time.close()
-    world.check_settled()
-    world.check()
+    world.witness.check_settled()
+    world.witness.check()
     return Here.point <= 0
 
 

@@ -24,9 +24,9 @@ Diagnostics hold field paths, codes and rules: never a value, an identifier or a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,3 +183,12 @@ class Unavailable(PasserelleError):
     """A dependency is unavailable; the same request may be sent again."""
 
     status, code = 503, "transient"
+
+
+def failure_of(call: Callable[..., object], *given: Any) -> Exception | None:
+    """What a call raises: for who serves several at once, and reports which of them have to come again."""
+    try:
+        call(*given)
+    except Exception as failure:  # noqa: BLE001 - whatever is wrong with one, the others are served
+        return failure
+    return None

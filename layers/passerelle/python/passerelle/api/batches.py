@@ -37,14 +37,19 @@ BatchHandler = Callable[[Sequence[Mapping[str, Any]], Any], Iterable[tuple[Seque
 def read_each(
     records: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], _T]
 ) -> tuple[Mapping[str, _T], list[tuple[Sequence[str], Exception]]]:
-    """What messages of a queue hold, by their ids; one that cannot be read is no other's fault, and fails alone."""
+    """What records hold, by their positions; one that cannot be read is no other's fault, and fails alone."""
     found, failures = {}, list[tuple[Sequence[str], Exception]]()
     for record in records:
         try:
-            found[record["messageId"]] = read(record)
+            found[position(record)] = read(record)
         except Exception as failure:  # noqa: BLE001 - reported with the others
-            failures.append(([record["messageId"]], failure))
+            failures.append(([position(record)], failure))
     return found, failures
+
+
+def position(record: Mapping[str, Any]) -> str:
+    """What a record of a stream, or a message of a queue, is reported by."""
+    return str(record["dynamodb"]["SequenceNumber"] if "dynamodb" in record else record["messageId"])
 
 
 class BatchApp:
@@ -91,11 +96,8 @@ class BatchApp:
                 failed += positions
         except Exception as failure:  # noqa: BLE001 - the batch as a whole; raised, Lambda would log what is in it
             self._report(failure)
-            failed = [self._position(record) for record in records]
+            failed = [position(record) for record in records]
         return {"batchItemFailures": [{"itemIdentifier": position} for position in failed]}
-
-    def _position(self, record: Mapping[str, Any]) -> str:
-        return str(record["dynamodb"]["SequenceNumber"] if self.source == "stream" else record["messageId"])
 
     def _processor(self) -> BatchProcessor:
         match self.source:

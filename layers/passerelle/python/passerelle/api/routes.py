@@ -122,7 +122,7 @@ class RouteTable:
         for part in map(unquote, _parts(path)):
             if node is not None and part in node.literals:
                 node = node.literals[part]
-            elif node is not None and node.variable is not None and _is_value(part):
+            elif node is not None and node.variable is not None and part and part[0] not in "$_":
                 name, node = node.variable
                 parameters[name] = part
             else:
@@ -132,12 +132,9 @@ class RouteTable:
         served = {**node.routes, **({"HEAD": node.routes["GET"]} if "GET" in node.routes else {})}
         if method not in served:
             raise Unsupported(headers={"Allow": ", ".join(sorted(served))})
+        if any(len(value) > MAX_VARIABLE for value in parameters.values()):
+            raise NotFound()  # nothing has so long a name that no key of a table could hold it
         return served[method], parameters
-
-
-def _is_value(part: str) -> bool:
-    """Nothing has so long a name that no key of a table could hold it."""
-    return 0 < len(part) <= MAX_VARIABLE and part[0] not in "$_"
 
 
 def _parts(path: str) -> list[str]:

@@ -16,9 +16,9 @@ from passerelle.aws.dynamodb import aws_errors, count, in_parallel
 from passerelle.aws.journal import event_to_map
 from passerelle.errors import Unavailable
 from passerelle.events import Event
+from passerelle.notifications.ports import EVENTS_AT_ONCE
 
 SOURCE = "passerelle"
-_ENTRIES = 10
 
 
 class EventBridgeBus:
@@ -39,7 +39,7 @@ class EventBridgeBus:
             }
             for event in events
         ]
-        batches = [entries[start : start + _ENTRIES] for start in range(0, len(entries), _ENTRIES)]
+        batches = [entries[start : start + EVENTS_AT_ONCE] for start in range(0, len(entries), EVENTS_AT_ONCE)]
         in_parallel(*(lambda batch=batch: self._put(batch) for batch in batches))
 
     def _put(self, entries: Sequence[dict[str, Any]]) -> None:

@@ -277,7 +277,13 @@ def delete(table: str, key: Key) -> Action:
 
 
 def delete_if(
-    table: str, key: Key, condition: str, values: Mapping[str, Any], lost: Callable[[Item], Exception]
+    table: str,
+    key: Key,
+    condition: str,
+    values: Mapping[str, Any],
+    lost: Callable[[Item], Exception],
+    *,
+    names: Mapping[str, str] | None = None,
 ) -> Action:
     request: dict[str, Any] = {
         "Key": to_attributes({"PK": key[0], "SK": key[1]}),
@@ -285,6 +291,8 @@ def delete_if(
     }
     if values:
         request["ExpressionAttributeValues"] = to_attributes(values)
+    if names:
+        request["ExpressionAttributeNames"] = dict(names)
     return Action(table=table, kind="Delete", request=request, lost=lost)
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_if, delete, put, put_if, update
+from passerelle.aws.dynamodb import Action, DynamoDb, Item, check_if, delete, delete_if, put, put_if, update
 from passerelle.aws.journal import TableNames, actions_of
 from passerelle.aws.sealing import Sealer
 from passerelle.errors import Unavailable
@@ -123,8 +123,15 @@ class DynamoInbox:
             return self.find(inbound.id, at=inbound.received_at) or inbound
         return inbound
 
-    def discard(self, inbound: Inbound) -> None:
-        self._dynamodb.transact([delete(self._table, _key(inbound.id)), *_let_go(inbound, self._table)])
+    def discard(self, inbound: Inbound) -> Inbound | None:
+        key, values, names = _key(inbound.id), {":applied": Status.APPLIED.value}, {"#status": "status"}
+        may_go = "attribute_not_exists(PK) OR #status <> :applied"
+        given_up = delete_if(self._table, key, may_go, values, _KnownError, names=names)
+        try:
+            self._dynamodb.transact([given_up, *_let_go(inbound, self._table)])
+        except _KnownError as known:
+            return self._inbound(known.item)
+        return None
 
     def waiting(self, client_id: str, status: Status | None, *, after: str, limit: int) -> tuple[list[Inbound], str]:
         found: list[Inbound] = []

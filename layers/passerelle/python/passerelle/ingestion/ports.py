@@ -25,8 +25,8 @@ class Inbox(Protocol):
     def settle(self, inbound: Inbound) -> Inbound:
         """Store what became of a message, as `model.Settled` does; the one that stands, if it was applied meanwhile."""
 
-    def discard(self, inbound: Inbound) -> None:
-        """Keep nothing of a message that is not applied."""
+    def discard(self, inbound: Inbound) -> Inbound | None:
+        """Keep nothing of a message that is not applied; the one that stands, if it was applied meanwhile."""
 
     def waiting(self, client_id: str, status: Status | None, *, after: str, limit: int) -> tuple[list[Inbound], str]:
         """Messages of a client that are not applied, the oldest first, and where to go on (empty: that was all)."""

@@ -43,6 +43,7 @@ _RACES: Final = 8
 _NOWHERE: Final = Position()
 _HASH: Final = 20  # characters that tell the parts of one position apart
 _MOST_LOST: Final = 1000
+_MOST_BESIDE: Final = 20  # positions and parts that leave room in a commit, of a hundred actions, to settle a message
 PAGE: Final = 100
 _REASONS: Final = {
     "required": Reason.REQUIRED_FIELD_MISSING,
@@ -158,9 +159,8 @@ class IngestionService:
     def discard(self, request: Request, id: str) -> None:
         """Keep nothing of a message that is not applied; raises NotFound, and Conflict for one that is applied."""
         waiting = self.find(request, id)
-        if waiting.is_applied:
+        if waiting.is_applied or self._inbox.discard(waiting) is not None:
             raise Conflict("the message is applied")
-        self._inbox.discard(waiting)
 
     def find(self, request: Request, id: str) -> Inbound:
         """A message of the caller's own; raises NotFound."""
@@ -213,8 +213,7 @@ class IngestionService:
             raise
         except (Forbidden, Gone):
             # The patient, or a rule, is against it, or the person was erased: it is not for us to keep.
-            self._inbox.discard(inbound)
-            return Refused(reason=Reason.INTERNAL_ERROR)
+            return self._inbox.discard(inbound) or Refused(reason=Reason.INTERNAL_ERROR)
         except PasserelleError as refusal:
             if isinstance(refusal, Fault):
                 self._report(refusal)
@@ -281,6 +280,8 @@ class IngestionService:
         left = Applied(passed_over=tuple(url.partition("?")[0] for url in _found_by(conversion, older)))
         is_last = not conversion.withdrawn and conversion.merge is None
 
+        is_last = is_last and len(advances) + inbound.parts <= _MOST_BESIDE
+
         def beside(done: Applied) -> Sequence[Change]:
             if not (is_last and done.is_settled):
                 return advances
@@ -293,7 +294,11 @@ class IngestionService:
         """The positions that a message has to do with."""
         if isinstance(read, _Dead) or read.at is None or not read.ordered:
             return None
-        return self._found(self._places(request, read))
+        try:
+            places = self._places(request, read)
+        except Exception:  # noqa: BLE001 - of ours: it comes again once the message is stored, and is reported then
+            return None
+        return self._found(places)
 
     def _found(self, places: Mapping[str, tuple[str, str]]) -> Mapping[str, Position]:
         return self._positions.find({name for name, _ in places.values()})

@@ -23,12 +23,12 @@ from itertools import chain
 from typing import Any, Final
 
 from passerelle.access import Caller
-from passerelle.errors import Busy, Unavailable
+from passerelle.errors import Busy, Unavailable, failure_of
 from passerelle.events import Event
 from passerelle.notifications.audience import concerns, meets
 from passerelle.notifications.insight import Moment
 from passerelle.notifications.model import Interest
-from passerelle.notifications.ports import Feed, NotificationPorts
+from passerelle.notifications.ports import Feed, InParallel, NotificationPorts, one_by_one
 from passerelle.notifications.topics import is_urgent, topics_of
 
 APPENDED_WITHIN: Final = timedelta(minutes=2)
@@ -38,13 +38,6 @@ Failures = Mapping[str, Exception]
 """By the id of an event, what kept it from being served."""
 
 _Asked = tuple[Interest, Sequence[Event]]
-
-InParallel = Callable[..., tuple[Any, ...]]
-"""Makes independent calls, and returns what they return, in their order."""
-
-
-def one_by_one(*calls: Callable[[], Any]) -> tuple[Any, ...]:
-    return tuple(call() for call in calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +91,7 @@ class Dispatcher:
     def _met(self, events: Sequence[Event], moment: Moment) -> Failures:
         """Read whom the events are about."""
         first = {each.patient: each for each in reversed(events) if each.patient is not None}
-        failures = self._at_once(*(partial(_failure_of, moment.person, each) for each in first.values()))
+        failures = self._at_once(*(partial(failure_of, moment.person, each) for each in first.values()))
         failed = {patient: failure for patient, failure in zip(first, failures, strict=True) if failure is not None}
         return {each.id: failed[each.patient] for each in events if each.patient in failed}
 
@@ -147,7 +140,7 @@ class Dispatcher:
 
     def _numbered(self, interest: Interest, events: Sequence[Event], at: datetime) -> Failures:
         """Number the events for one subscription and order what was appended; what kept any of them from it."""
-        failure = _failure_of(self._number, interest, events, at)
+        failure = failure_of(self._number, interest, events, at)
         if failure is None:
             return {}
         if len(events) == 1 or isinstance(failure, (Busy, Unavailable)):
@@ -174,14 +167,6 @@ class Dispatcher:
 
     def _at_once(self, *calls: Callable[[], Any]) -> tuple[Any, ...]:
         return self._in_parallel(*calls) if calls else ()
-
-
-def _failure_of(call: Callable[..., object], *given: Any) -> Exception | None:
-    try:
-        call(*given)
-    except Exception as failure:  # noqa: BLE001 - of one event or subscription; told to who reports it
-        return failure
-    return None
 
 
 def _joined(*failures: Failures) -> Failures:

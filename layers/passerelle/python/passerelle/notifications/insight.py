@@ -67,6 +67,16 @@ class Insight:
             self._known = self._ports.clients.look_up(self._owner.client_id, parties=parties)
         return None if self._known.barred else self._known.client
 
+    def has_looked_up(self, event: Event) -> bool:
+        """Whether there is nothing to read of the person of an event."""
+        return event.patient is None or event.patient in self._hidden
+
+    def look_up(self, event: Event) -> None:
+        """Read what is asked of the person of an event: for who looks several up at once."""
+        person = self._moment.person(event)
+        if person is not None:
+            self._is_hidden(event, person)
+
     def may_know(self, event: Event) -> bool:
         """Whether the subscriber could read the changed resource now."""
         person = self._moment.person(event)

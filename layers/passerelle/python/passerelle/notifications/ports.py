@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from passerelle.access import Caller, Request
 from passerelle.authorization.model import Party
@@ -23,6 +23,17 @@ from passerelle.notifications.model import (
     Turn,
 )
 from passerelle.patients.model import Identifier, Person
+
+InParallel = Callable[..., tuple[Any, ...]]
+"""Makes independent calls, and returns what they return, in their order."""
+
+
+def one_by_one(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+    return tuple(call() for call in calls)
+
+
+EVENTS_AT_ONCE: Final = 10
+"""What the bus takes in one call."""
 
 
 class EventBus(Protocol):

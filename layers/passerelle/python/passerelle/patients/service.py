@@ -15,7 +15,7 @@ from typing import Any
 from passerelle.access import Request, Touched
 from passerelle.audit.commands import account_of, once
 from passerelle.audit.model import audit_of
-from passerelle.errors import AccessRefused, Conflict, Fault, Forbidden, Invalid, NotFound, Stale, Unprocessable
+from passerelle.errors import AccessRefused, Conflict, Fault, Forbidden, Gone, Invalid, NotFound, Stale, Unprocessable
 from passerelle.identifiers import PATIENT_KEY, new_ulid
 from passerelle.journal import Announcement, Journal
 from passerelle.matching.blocking import blocks_to_search
@@ -301,6 +301,8 @@ class PatientService(PatientReader):
         owner, carriers = self._owner_among(request, identifier, traits.identifiers)
         kept = self._registrar.find(owner) if owner else self._carried(request, carriers, traits.identifiers)
         self.check_bound(request, kept.person if kept else None)
+        if kept is not None and kept.member.is_erased:  # the same once more, too: it would tell that it is the same
+            raise Gone("the person was erased")
         return kept, carriers
 
     def _carried(self, request: Request, carriers: Sequence[str], claimed: Sequence[Identifier]) -> Kept | None:

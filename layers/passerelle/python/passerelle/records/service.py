@@ -591,14 +591,17 @@ class RecordService:
         version that is found is the newest as of the search; who writes the next one learns whether it still is. In
         the record of somebody whose source records (`begun`) all begin with the same commit, there is nothing.
         """
+        places: dict[str | None, list[int]] = {}
+        for place, each in enumerate(asked):
+            if each.person or each.condition.is_shared:  # in the record of nobody who is known, there is nothing
+                places.setdefault(each.person.key if each.person else None, []).append(place)
         found: dict[int, Looked] = {}
-        people = {each.person.key if each.person else None: each.person for each in asked}
-        for key, person in people.items():
-            of = [place for place, each in enumerate(asked) if (each.person.key if each.person else None) == key]
+        for of in places.values():
+            person = asked[of[0]].person
             conditions = [asked[place].condition for place in of]
             is_new = person is not None and set(person.members) <= set(begun)
             found |= zip(of, self._looked(request, person, conditions, deleted, is_new=is_new), strict=True)
-        return [found[place] for place in range(len(asked))]
+        return [found.get(place, Looked(person=None)) for place in range(len(asked))]
 
     def _looked(
         self,
@@ -609,8 +612,6 @@ class RecordService:
         *,
         is_new: bool,
     ) -> list[Looked]:
-        if person is None and not all(each.is_shared for each in conditions):
-            return [Looked(person=None)] * len(conditions)
         of = [self._guards(each, person) for each in conditions]
         names = list(dict.fromkeys(name for each in of for name in each))
         if is_new and person is not None:

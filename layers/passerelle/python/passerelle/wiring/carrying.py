@@ -139,6 +139,7 @@ class DeliverWiring:
 
 @cache
 def deliver() -> DeliverWiring:
+    from passerelle.aws.dynamodb import in_parallel
     from passerelle.aws.notifications import DynamoBreakers
     from passerelle.notifications.delivery import Deliverer
     from passerelle.prescriptions.workdays import PARIS
@@ -153,5 +154,6 @@ def deliver() -> DeliverWiring:
             incident=process.incident(),
             now=lambda: process.now(),
             zone=PARIS,
+            in_parallel=in_parallel,
         )
     )

@@ -13,7 +13,7 @@ from passerelle.aws.audit import DynamoAuditIndex
 from passerelle.wiring import auditing, http, people, prescribing, process, record, stores
 
 if TYPE_CHECKING:
-    from passerelle.aws.bus import EventBridgeBus, SqsDeliveries
+    from passerelle.aws.bus import SqsDeliveries
     from passerelle.events import Event
     from passerelle.fhir.event_orders import FhirEventOrders
     from passerelle.fhir.patient_feed import FhirPatientFeed
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from passerelle.notifications.offer import Offer
     from passerelle.notifications.ports import Feed, NotificationPorts
     from passerelle.notifications.reconciling import Reconciler
+    from passerelle.notifications.relaying import Relay
     from passerelle.notifications.service import SubscriptionService
 
 
@@ -163,18 +164,19 @@ def catalogue() -> CatalogueWiring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayWiring:
-    bus: EventBridgeBus
+    relay: Relay
     events_of: Callable[[Mapping[str, Any]], list[Event]]
 
 
 @cache
 def relay() -> RelayWiring:
     from passerelle.aws.bus import EventBridgeBus
+    from passerelle.aws.dynamodb import in_parallel
     from passerelle.aws.notifications import outbox_events
+    from passerelle.notifications.relaying import Relay
 
-    return RelayWiring(
-        bus=EventBridgeBus(process.aws("events"), process.environment().event_bus), events_of=outbox_events
-    )
+    bus = EventBridgeBus(process.aws("events"), process.environment().event_bus)
+    return RelayWiring(relay=Relay(bus, in_parallel=in_parallel), events_of=outbox_events)
 
 
 @cache
