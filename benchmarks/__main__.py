@@ -14,7 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import capacity, cold_start, comparison, knowledge, notifications, story
+from benchmarks import capacity, cold_start, comparison, knowledge, story
 from local import synthesis
 from local.exchange import Credentials
 from local.seed import seed
@@ -54,20 +54,21 @@ def main(asked: list[str]) -> None:
     if "peers" in parts:
         comparison.run(console)
     if {"story", "capacity"} & set(parts):
-        with _stack(console, signs=True) as (local, keys):
+        with _stack(console, signs=True) as (local, credentials):
             if "story" in parts:
-                story.run(local, keys, console)
+                story.run(local, credentials.keys(), console)
             if "capacity" in parts:
-                capacity.run(local, keys, console)
+                capacity.run(local, credentials.keys(), console)
     if "notifications" in parts and len(parts) > 1:  # in a process of its own: it does not sign
         subprocess.run([sys.executable, "-m", "benchmarks", "notifications"], check=True)
     elif "notifications" in parts:
-        with _stack(console, signs=False) as (local, keys):
-            notifications.run(local, keys, console)
+        with _stack(console, signs=False) as (local, credentials):  # the load comes from elsewhere, as it would
+            load = [sys.executable, "-m", "benchmarks.notifications", local.url, credentials.path]
+            subprocess.run(load, check=True)  # noqa: S603 - our own
 
 
 @contextmanager
-def _stack(console: Console, *, signs: bool) -> Iterator[tuple[LocalStack, story.Keys]]:
+def _stack(console: Console, *, signs: bool) -> Iterator[tuple[LocalStack, Credentials]]:
     """The local stack with the synthetic region, in this process: what runs in it can be metered."""
     with (
         TemporaryDirectory() as folder,
@@ -81,7 +82,7 @@ def _stack(console: Console, *, signs: bool) -> Iterator[tuple[LocalStack, story
 
             credentials = Credentials(Path(folder) / "credentials.json")
             seed(local.url, credentials, wiring.clients().register, lambda _: None)
-        yield local, credentials.keys()
+        yield local, credentials
 
 
 main(sys.argv[1:])

@@ -1,4 +1,5 @@
-"""From the answer to a write to the arrival at a webhook, on the local stack; beside it subscribers that are dead.
+"""`python -m benchmarks.notifications URL CREDENTIALS`: from the answer to a write to the arrival at a webhook, on the
+local stack, whose settings of AWS this process has; beside it subscribers that are dead.
 
 The load is open: writes begin at their times whether or not those before were answered, and each has its own wait. It
 is that of a laboratory, results of one person together, and that of many systems, each result a commit of its own. The
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,14 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from local.exchange import ExchangeClient
+from local.exchange import Credentials, ExchangeClient
 from local.region import PARTICIPANTS, people
-from local.stack import LocalStack
 
 RATE: Final = 20  # events a second
 SECONDS: Final = 20
@@ -76,14 +78,14 @@ class Clock:
         self._server.server_close()
 
 
-def run(local: LocalStack, keys: Keys, console: Console) -> None:
+def run(url: str, keys: Keys, console: Console) -> None:
     rows: dict[tuple[str, int, str], list[float]] = {}
     for load, together in LOADS.items():
         for most in MOST:
-            with _subscribed(local, keys, most) as (clock, writer, patients):
+            with _subscribed(url, keys, most) as (clock, writer, patients):
                 _writes(writer, patients, together, 2)  # what is made once is made
                 rows[load, most, "alone"] = _waits(clock, writer, patients, together, console)
-                with _dead(local, keys):
+                with _dead(url, keys):
                     rows[load, most, "beside dead ones"] = _waits(clock, writer, patients, together, console)
     console.print(table(rows))
 
@@ -100,23 +102,23 @@ def table(rows: Mapping[tuple[str, int, str], list[float]]) -> Table:
 
 
 @contextmanager
-def _subscribed(local: LocalStack, keys: Keys, most: int) -> Iterator[tuple[Clock, ExchangeClient, list[str]]]:
-    clock, writer = Clock(), _client(local, keys, "practice")
+def _subscribed(url: str, keys: Keys, most: int) -> Iterator[tuple[Clock, ExchangeClient, list[str]]]:
+    clock, writer = Clock(), _client(url, keys, "practice")
     id = _subscribe(writer, clock.url, most)
     until = time.monotonic() + _SETTLE_SECONDS
     while writer.request("GET", f"Subscription/{id}").json()["status"] != "active":
         if time.monotonic() > until:
             raise TimeoutError("the subscription did not become active")
         time.sleep(0.1)
-    yield clock, writer, _patients(_client(local, keys, "hospital-a"))
+    yield clock, writer, _patients(_client(url, keys, "hospital-a"))
     writer.request("DELETE", f"Subscription/{id}")
     clock.close()
 
 
 @contextmanager
-def _dead(local: LocalStack, keys: Keys) -> Iterator[None]:
+def _dead(url: str, keys: Keys) -> Iterator[None]:
     """Subscriptions whose endpoint answered the handshake and nothing since; one has missed thousands of events."""
-    owner, clock = _client(local, keys, "practice"), Clock()
+    owner, clock = _client(url, keys, "practice"), Clock()
     ids = [_subscribe(owner, clock.url, 1) for _ in range(3)]
     while any(owner.request("GET", f"Subscription/{id}").json()["status"] != "active" for id in ids):
         time.sleep(0.1)
@@ -165,9 +167,9 @@ def _subscribe(client: ExchangeClient, endpoint: str, most: int) -> str:
     return str(answer.json()["id"])
 
 
-def _client(local: LocalStack, keys: Keys, id: str) -> ExchangeClient:
+def _client(url: str, keys: Keys, id: str) -> ExchangeClient:
     scope = next(each.scopes for each in PARTICIPANTS if each.id == id)
-    return ExchangeClient(local.url, id, keys[id], scope=scope)
+    return ExchangeClient(url, id, keys[id], scope=scope)
 
 
 def _patients(feeder: ExchangeClient) -> list[str]:
@@ -227,3 +229,7 @@ def _observation(patient: str, number: int) -> dict[str, Any]:
         "subject": {"reference": f"Patient/{patient}"},
         "valueQuantity": {"value": 60 + number % 40, "unit": "/min"},
     }
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], Credentials(Path(sys.argv[2])).keys(), Console(width=130))

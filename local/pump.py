@@ -37,7 +37,7 @@ from local.schedules import Clock, Schedule
 
 QUEUE_THREADS: Final = 4
 MAX_RECEIVED: Final = 10  # messages of one ReceiveMessage
-_STREAM_POLL_SECONDS: Final = 0.2
+_STREAM_POLL_SECONDS: Final = 0.25  # as Lambda does
 _IDLE_POLL_SECONDS: Final = 1.0  # of a stream in which nothing happened for a while
 _QUEUE_WAIT_SECONDS: Final = 1  # also how long a stop may take
 _MAX_PAUSE_SECONDS: Final = 10.0
@@ -210,10 +210,14 @@ class _StreamPoller:
     _backlog: list[dict[str, Any]] = field(default_factory=list)
     _size: int = 0  # of the batch under retry; 0: as many as there are
     _attempts: int = 0
+    _fetched: float = float("-inf")  # when, by time.monotonic()
     _idle: float = _STREAM_POLL_SECONDS
 
     def poll(self, pause: Pause | None) -> int:
         if not self._backlog:
+            early = self._fetched + _STREAM_POLL_SECONDS - time.monotonic()
+            if pause is not None and early > 0:
+                pause(early)  # what comes in between is taken together
             self._fetch()
         if not self._backlog:
             if pause is not None:
@@ -250,6 +254,7 @@ class _StreamPoller:
             self._iterator or self._resumed(),
             None,
         )  # an iterator that fails has expired
+        self._fetched = time.monotonic()
         answer = self.streams.get_records(ShardIterator=iterator, Limit=1000)
         self._iterator = answer.get("NextShardIterator")
         self._backlog = answer["Records"]
