@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests import examples
+from tests.between import at_once
 from tests.exchange import Client, Exchange
 from tests.functions.test_converted import document, known, location, mdm, posted, replacing
 from tests.ingesting import acked, call, code, held, parts, segments, send
 from tests.journeys.test_crashes import Crash, crashing
 from tests.kinds import ed, pdf
-from tests.ports.test_ingestion import _at_once as at_once
 from tests.submitting import place, replacement, submit, urn, warnings
 
 STATED = ("AllergyIntolerance", "Condition", "DiagnosticReport", "Immunization", "MedicationStatement", "Observation")
@@ -191,8 +191,12 @@ def test_what_is_revised_while_its_document_is_withdrawn_is_not_overwritten(exch
     practice, message = exchange.client("practice"), mdm("T04", local, data, status="D")
     practice.token()
     withdrawn, revision = at_once(
-        at, lambda: send(exchange, message), lambda: practice.put(f"AllergyIntolerance/{allergy['id']}", revised)
+        exchange,
+        at,
+        lambda: send(exchange, message),
+        lambda: practice.put(f"AllergyIntolerance/{allergy['id']}", revised),
     )
+    assert revision is not None
     assert (code(withdrawn), revision.status) == ("AA", 200)
     (stays,) = held(exchange, local, "AllergyIntolerance")
     assert (stays["note"][0]["text"], is_error(stays)) == ("Confirmée.", False)
@@ -338,8 +342,12 @@ def test_what_is_revised_while_its_document_is_replaced_is_not_overwritten(
         client.token()
     revised = {**allergy, "note": [{"text": "Confirmée."}]}
     replaced, revision = at_once(
-        at, lambda: hospital.post("", bundle), lambda: practice.put(f"AllergyIntolerance/{allergy['id']}", revised)
+        exchange,
+        at,
+        lambda: hospital.post("", bundle),
+        lambda: practice.put(f"AllergyIntolerance/{allergy['id']}", revised),
     )
+    assert revision is not None
     assert (replaced.status, revision.status) == (200, 200), replaced.body
     (stays,) = held(exchange, local, "AllergyIntolerance")
     assert (stays["note"][0]["text"], is_error(stays)) == ("Confirmée.", False)

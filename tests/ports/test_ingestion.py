@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
 import pytest
 
-from local.gateway import Response
 from passerelle import wiring
-from passerelle.aws import dynamodb
 from passerelle.errors import Forbidden
 from passerelle.fhir.ingested import FhirExchange
 from passerelle.ingestion.model import SourceFormat
 from passerelle.wiring import taking_in
 from tests import ingesting
+from tests.between import at_once, one_after_another
 from tests.exchange import Exchange
 from tests.ingesting import acked, adt, call, code, held, merge, oru, send, waiting
 from tests.journeys.test_crashes import Crash, Crashes, crashing
 
-Sent = Callable[[], Response]
 _FEWEST_CALLS = 5
 
 
@@ -104,7 +100,7 @@ def test_the_same_message_at_once_is_applied_once(exchange: Exchange) -> None:
     for at in count(1):
         number = str(3400 + at)
         message = _visit(number)
-        first, second = _at_once(exchange, at, lambda m=message: send(exchange, m), lambda m=message: send(exchange, m))  # type: ignore[misc]
+        first, second = at_once(exchange, at, lambda m=message: send(exchange, m), lambda m=message: send(exchange, m))  # type: ignore[misc]
         assert (at, code(first), _state(exchange, number)) == (at, "AA", _EXPECTED)
         if second is None:
             break
@@ -116,7 +112,7 @@ def test_a_newer_message_that_comes_between_is_not_overwritten(exchange: Exchang
     for at in count(1):
         number = str(3500 + at)
         older, newer = adt(number, "ANCIEN"), adt(number, "NOUVEAU", at="20260302103000")
-        first, second = _at_once(exchange, at, lambda m=older: send(exchange, m), lambda m=newer: send(exchange, m))  # type: ignore[misc]
+        first, second = at_once(exchange, at, lambda m=older: send(exchange, m), lambda m=newer: send(exchange, m))  # type: ignore[misc]
         assert (at, code(first), code(second or send(exchange, newer))) == (at, "AA", "AA")
         (patient,) = held(exchange, number)
         assert (at, patient["name"][0]["family"]) == (at, "NOUVEAU")
@@ -124,53 +120,6 @@ def test_a_newer_message_that_comes_between_is_not_overwritten(exchange: Exchang
         if second is None:
             break
     assert at > _FEWEST_CALLS
-
-
-class _Here(Executor):
-    """Functions run in the thread of who invokes them: whatever they call is seen in its order."""
-
-    def submit(self, run: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(run(*args, **options))
-        except Exception as failure:  # noqa: BLE001 - raised where the result is asked for
-            done.set_exception(failure)
-        return done
-
-
-@contextmanager
-def _one_after_another(exchange: Exchange) -> Iterator[None]:
-    """What goes at once, too, so that something may come between any two calls."""
-    gateway = exchange.gateway
-    pool, gateway._invocations = gateway._invocations, _Here()  # type: ignore[assignment]
-    token = dynamodb._in_parallel.set(dynamodb._DEEPEST)
-    try:
-        yield
-    finally:
-        dynamodb._in_parallel.reset(token)
-        gateway._invocations = pool
-
-
-def _at_once(exchange: Exchange, at: int, first: Sent, second: Sent) -> tuple[Response, Response | None]:
-    """`second` as a whole before the n-th call of DynamoDB that `first` makes; None where it makes fewer."""
-    answers: list[Response] = []
-    calls, is_between = 0, False
-
-    def between(**_: Any) -> None:
-        nonlocal calls, is_between
-        calls += not is_between
-        if calls == at and not is_between:
-            is_between = True  # its own calls are not counted
-            answers.append(second())
-
-    events = wiring.aws("dynamodb").meta.events
-    events.register("before-call.dynamodb.*", between)
-    try:
-        with _one_after_another(exchange):
-            answer = first()
-    finally:
-        events.unregister("before-call.dynamodb.*", between)
-    return answer, answers[0] if answers else None
 
 
 def test_what_is_not_known_to_be_stored_is_not_acknowledged(
@@ -226,6 +175,6 @@ def test_what_another_attempt_applied_is_not_given_up(exchange: Exchange, monkey
         raise Forbidden("shut out")
 
     monkeypatch.setattr(FhirExchange, "apply", overtaken)
-    with _one_after_another(exchange):
+    with one_after_another(exchange):
         assert code(send(exchange, message)) == "AA"
     assert code(send(exchange, message.replace(b"||13.1|", b"||13.2|"))) == "AR"

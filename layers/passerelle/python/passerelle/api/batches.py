@@ -30,7 +30,7 @@ from passerelle.notifications.model import HeldBackError
 _T = TypeVar("_T")
 Source = Literal["stream", "queue", "fifo queue"]
 RecordHandler = Callable[[Mapping[str, Any], Any], None]
-# Serves a whole batch; what it returns is not done: where in the stream, and why.
+# Serves a whole batch; what it returns is not done: where (`position`), and why.
 BatchHandler = Callable[[Sequence[Mapping[str, Any]], Any], Iterable[tuple[Sequence[str], Exception]]]
 
 
