@@ -1,6 +1,6 @@
 """For each step of the story the AWS calls, capacity units, handler CPU and wall time.
 
-The story is played in one process on the embedded emulator, a few times; calls and units are exact and the same each
+The story is played on the embedded emulator, a few times; calls and units are exact and the same each
 time, times are medians. Units follow the size rules that AWS publishes; the authorizer's calls are part of each step.
 """
 

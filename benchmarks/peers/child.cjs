@@ -1,4 +1,4 @@
-// The side of a peer of benchmarks/children.py: says in a line of JSON that it is ready, answers each line, ends
+// The side of a peer of local/child.py: says in a line of JSON that it is ready, answers each line, ends
 // when its standard input does.
 
 const readline = require("node:readline");

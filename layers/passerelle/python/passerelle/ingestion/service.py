@@ -278,9 +278,8 @@ class IngestionService:
         advances: Sequence[Advance] = (),
     ) -> Applied:
         left = Applied(passed_over=tuple(url.partition("?")[0] for url in _found_by(conversion, older)))
-        is_last = not conversion.withdrawn and conversion.merge is None
-
-        is_last = is_last and len(advances) + inbound.parts <= _MOST_BESIDE
+        has_room = len(advances) + inbound.parts <= _MOST_BESIDE
+        is_last = has_room and not conversion.withdrawn and conversion.merge is None
 
         def beside(done: Applied) -> Sequence[Change]:
             if not (is_last and done.is_settled):

@@ -32,6 +32,7 @@ OUTBOX_KEPT: Final = timedelta(days=7)
 
 OVERDUE: Final = timedelta(hours=1)
 """After what an order waits for, or the first failure: attempts follow each other, or are noted to wait."""
+
 _TOGETHER = 100  # events that are compared at once
 
 
